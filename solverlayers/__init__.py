@@ -1,0 +1,13 @@
+"""Combinatorial solvers as differentiable PyTorch layers, with any backward rule."""
+
+from pathlib import Path as _Path
+
+# A wheel installs `solvers/` and `tasks/` inside this package; in a checkout they sit beside it.
+_here = _Path(__file__).resolve().parent
+if not (_here / "solvers").is_dir():
+    __path__.append(str(_here.parent))
+
+from .errors import InfeasibleError as InfeasibleError
+from .errors import InstanceError as InstanceError
+from .solver import InstanceSolver as InstanceSolver
+from .solver import Solver as Solver

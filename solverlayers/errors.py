@@ -1,0 +1,31 @@
+"""What can go wrong with single instances of a batch."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+class InstanceError(ValueError):
+    """Some instances of a batch have no answer; the others can still be solved.
+
+    `instances` is a boolean mask `(B,)` of the ones that failed. `incumbent`, where there is one, holds the
+    best solutions known for them, in the shape of the whole batch of solutions.
+    """
+
+    def __init__(self, message: str, instances: Tensor, incumbent: Tensor | None = None):
+        super().__init__(message)
+        self.instances = instances
+        self.incumbent = incumbent
+
+
+class InfeasibleError(InstanceError):
+    """An instance has no feasible solution, or its data make no sense."""
+
+
+class SolverTimeoutError(InstanceError):
+    """The time limit passed before optimality was proved; `incumbent` holds what was found."""
+
+
+def first_instance(mask: Tensor) -> int:
+    """The index of the first failed instance of `mask`, for a message.  # (B,) -> int"""
+    return int(mask.nonzero()[0, 0])

@@ -1,0 +1,162 @@
+"""What a combinatorial solver is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import InstanceError, first_instance
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What `Solver.solve_with_info` returns.
+
+    `solution` has the shape of the scores; `objective (B,)` is in the solver's own sense; `optimal (B,)` says whether
+    optimality is proved; `bound (B,)` is the best proved bound on the objective (NaN where none is known); `duals`
+    holds dual values by name where the algorithm has them.
+    """
+
+    solution: Tensor
+    objective: Tensor
+    optimal: Tensor
+    bound: Tensor
+    duals: dict[str, Tensor] = field(default_factory=dict)
+
+
+def inner(a: Tensor, b: Tensor, event_dim: int) -> Tensor:
+    """`<a, b>` over the last `event_dim` dimensions; entries where `b` is zero never count.  # (..., *E) -> (...)"""
+    product = torch.where(b == 0, 0, a * b)  # a score of -inf is a legal way to forbid an entry, and -inf * 0 is NaN
+    return product.flatten(-event_dim).sum(-1)
+
+
+class Solver(ABC):
+    """Batched combinatorial solver: scores `(B, *E)` to solutions `(B, *E)`. Forward only, no gradient.
+
+    A solver maximises (or minimises, see `sense`) `<scores, y> + offset(y)` over a set of solutions that does not depend on
+    the scores. A solution has the shape of its scores. What differs from sample to sample is passed by keyword, as tensors
+    with leading dimension `B`; what is common to all samples is a field of the (frozen) dataclass.
+
+    Subclasses define `solve`; the other methods are facts with safe defaults. Ties go to the lowest index.
+    """
+
+    sense: ClassVar[Literal["max", "min"]] = "max"
+    """Whether scores are gains or costs."""
+    event_dim: ClassVar[int] = 1
+    """How many trailing dimensions of the scores belong to one instance."""
+    exact: ClassVar[bool] = True
+    """Whether solutions are optimal; a heuristic says False."""
+    linear: ClassVar[bool] = True
+    """Whether solutions maximise `<scores, y> + offset(y)` at all; False for a general hard function."""
+    scale_free: bool = True
+    """Whether multiplying the scores of an instance by a positive number leaves its solution unchanged."""
+    constant_sum: bool = False
+    """Whether all solutions of an instance have the same sum, so that adding a constant to its scores changes nothing."""
+
+    @abstractmethod
+    def solve(self, *scores: Tensor, **instance: Tensor) -> Tensor:
+        """The solutions of a batch of instances, in the shape of `scores`.  # (B, *E) -> (B, *E)"""
+
+    def solve_with_info(self, *scores: Tensor, **instance: Tensor) -> Solution:
+        """The solutions with their objective, proof of optimality and bound.  # (B, *E) -> Solution"""
+        y = self(*scores, **instance)
+        objective = inner(scores[0], y, self.event_dim) + self.offset(y, **instance)
+        unknown = torch.full_like(objective, torch.nan, dtype=torch.promote_types(objective.dtype, torch.float32))
+        return Solution(
+            y,
+            objective,
+            torch.full(objective.shape, self.exact, device=objective.device),
+            objective if self.exact else unknown,
+        )
+
+    def offset(self, y: Tensor, **instance: Tensor) -> Tensor:
+        """The part of the objective that does not depend on the scores.  # (*S, B, *E) -> (*S, B)"""
+        return y.new_zeros(y.shape[: y.ndim - self.event_dim])
+
+    def tangent(self, direction: Tensor, **instance: Tensor) -> Tensor:
+        """`direction` projected on a space that holds all differences of solutions.  # (*S, B, *E) -> (*S, B, *E)
+
+        Returning `direction` itself is always safe.
+        """
+        return direction
+
+    def clip(self, scores: Tensor) -> Tensor:
+        """The nearest scores that the solver accepts, such as non-negative costs.  # (B, *E) -> (B, *E)"""
+        return scores
+
+    def decode(self, y: Tensor, **instance: Tensor) -> object:
+        """What people want to look at: indices, a node list, a tour."""
+        return y
+
+    @torch.no_grad()
+    def __call__(self, *scores: Tensor, **instance: Tensor) -> Tensor:
+        """`solve` after the checks that every solver needs.  # (B, *E) -> (B, *E)
+
+        Raises ValueError or TypeError for wrong shapes, devices or types, InstanceError for NaN scores.
+        """
+        self._check_shapes(scores, instance)
+        self._check_nan(scores, instance)
+        return self.solve(*scores, **instance)
+
+    def _check_shapes(self, scores: tuple[Tensor, ...], instance: dict[str, Tensor]) -> None:
+        name, first = type(self).__name__, scores[0]
+        if len(scores) == 1 and first.ndim != self.event_dim + 1:
+            raise ValueError(
+                f"{name}: scores have shape {tuple(first.shape)}, which is {first.ndim} dimensions; expected a batch "
+                f"dimension and {self.event_dim} more. Add one with `scores.unsqueeze(0)` or fold extra ones with `flatten`."
+            )
+        for key, value in instance.items():
+            if not isinstance(value, Tensor):
+                raise TypeError(
+                    f"{name}: `{key}` is a {type(value).__name__}; instance data are tensors with leading dimension "
+                    f"{len(first)} (one entry per instance). Use `torch.as_tensor`, or a field of the solver for what all share."
+                )
+            if value.ndim == 0 or len(value) != len(first):
+                raise ValueError(
+                    f"{name}: `{key}` has shape {tuple(value.shape)} but the scores have {len(first)} instances; instance "
+                    f"data need leading dimension {len(first)}. Use `.expand({len(first)}, ...)` for data that all share."
+                )
+        for key, value in [*(("scores", s) for s in scores[1:]), *instance.items()]:
+            if value.device != first.device:
+                raise ValueError(
+                    f"{name}: `{key}` is on {value.device} but the scores are on {first.device}. "
+                    f"Move it with `.to({str(first.device)!r})`."
+                )
+
+    def _check_nan(self, scores: tuple[Tensor, ...], instance: dict[str, Tensor]) -> None:
+        if torch.compiler.is_compiling():
+            return
+        for s in scores:
+            if not s.is_floating_point() or not torch.isnan(s.sum()):  # one pass; inf - inf is sorted out below
+                continue
+            nan = s.isnan()
+            mask = instance.get("mask")
+            if mask is not None and mask.shape == s.shape:
+                nan &= mask.bool()
+            bad = nan.flatten(1).any(1)
+            if bad.any():
+                raise InstanceError(
+                    f"{type(self).__name__}: instance {first_instance(bad)} has NaN scores ({int(bad.sum())} of {len(bad)} "
+                    f'instances). Look for a diverged network, or train on with `SolverLayer(..., on_failure="skip")`.',
+                    bad,
+                )
+
+
+class InstanceSolver(Solver):
+    """A solver for one instance in NumPy, looped over the batch on the CPU: the shortest way to wrap foreign code."""
+
+    @abstractmethod
+    def solve_instance(self, scores: np.ndarray, **instance: np.ndarray) -> np.ndarray:
+        """The solution of one instance, in the shape of `scores` (float64).  # (*E) -> (*E)"""
+
+    def solve(self, scores: Tensor, **instance: Tensor) -> Tensor:  # (B, *E) -> (B, *E)
+        columns = {key: value.cpu().numpy() for key, value in instance.items()}
+        out = np.empty(scores.shape)
+        for b, row in enumerate(scores.double().cpu().numpy()):
+            out[b] = self.solve_instance(row, **{key: value[b] for key, value in columns.items()})
+        return torch.as_tensor(out, device=scores.device).to(scores)
