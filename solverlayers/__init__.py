@@ -9,5 +9,9 @@ if not (_here / "solvers").is_dir():
 
 from .errors import InfeasibleError as InfeasibleError
 from .errors import InstanceError as InstanceError
+from .errors import SolverTimeoutError as SolverTimeoutError
+from .layer import SolverLayer as SolverLayer
+from .oracle import Oracle as Oracle
 from .solver import InstanceSolver as InstanceSolver
+from .solver import Solution as Solution
 from .solver import Solver as Solver

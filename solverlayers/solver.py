@@ -53,6 +53,8 @@ class Solver(ABC):
     """Whether solutions are optimal; a heuristic says False."""
     linear: ClassVar[bool] = True
     """Whether solutions maximise `<scores, y> + offset(y)` at all; False for a general hard function."""
+    same_shape: ClassVar[bool] = True
+    """Whether solutions have the shape of the scores; False only for a hard function such as a quantiser or a count."""
     scale_free: bool = True
     """Whether multiplying the scores of an instance by a positive number leaves its solution unchanged."""
     constant_sum: bool = False
@@ -93,15 +95,20 @@ class Solver(ABC):
         """What people want to look at: indices, a node list, a tour."""
         return y
 
-    @torch.no_grad()
     def __call__(self, *scores: Tensor, **instance: Tensor) -> Tensor:
-        """`solve` after the checks that every solver needs.  # (B, *E) -> (B, *E)
+        """`solve`, without gradient, after the checks that every solver needs.  # (B, *E) -> (B, *E)
 
         Raises ValueError or TypeError for wrong shapes, devices or types, InstanceError for NaN scores.
         """
+        with torch.no_grad():
+            self.check(*scores, **instance)
+            return self.solve(*scores, **instance)
+
+    def check(self, *scores: Tensor, **instance: Tensor) -> None:
+        """Refuses wrong shapes, types and devices (ValueError, TypeError) and NaN scores (InstanceError)."""
         self._check_shapes(scores, instance)
-        self._check_nan(scores, instance)
-        return self.solve(*scores, **instance)
+        if not torch.compiler.is_compiling():
+            self._check_nan(scores, instance)
 
     def _check_shapes(self, scores: tuple[Tensor, ...], instance: dict[str, Tensor]) -> None:
         name, first = type(self).__name__, scores[0]
@@ -129,10 +136,9 @@ class Solver(ABC):
                 )
 
     def _check_nan(self, scores: tuple[Tensor, ...], instance: dict[str, Tensor]) -> None:
-        if torch.compiler.is_compiling():
-            return
         for s in scores:
-            if not s.is_floating_point() or not torch.isnan(s.sum()):  # one pass; inf - inf is sorted out below
+            total = s.sum().item()  # one pass; the sum of inf and -inf is sorted out below
+            if total == total:
                 continue
             nan = s.isnan()
             mask = instance.get("mask")

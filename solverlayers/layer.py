@@ -1,0 +1,124 @@
+"""Solver + rule = layer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from .noise import Noise
+from .oracle import OnFailure, Oracle
+from .projections import Projection, make_projection
+from .rules.base import Rule
+from .solver import Solver
+
+_log = logging.getLogger("solverlayers")
+
+
+class SolverLayer(nn.Module):
+    """Solves in the forward pass; `rule` says how the gradient passes.
+
+    Training: `scores -> projection -> noise -> rule`. In `eval()` the layer is the solver itself: no noise, no
+    solution-preserving projection, and every rule returns the solver's own solution.
+
+    Args:
+        solver: maps scores `(B, *E)` to solutions `(B, *E)`.
+        rule: a `Rule` of `solverlayers.rules`.
+        projection: `"mean"`, `"norm"`, `"std"`, `"tangent"`, a `Projection`, or any module applied to the scores.
+        noise: a `Noise`, added to the scores while training.
+        on_failure: what an instance that cannot be solved does. `"raise"`: an InstanceError that names it; `"skip"`: its
+            solution and gradient are zero, it is counted in `failures` and logged; `"last"`: as skip, but the best solution
+            known when a time limit passed is used.
+
+    Shapes: scores `(B, *E)`, also `(*E)` for one instance or `(*S, B, *E)` with sample dimensions, to the same shape.
+    Several score tensors, where the solver takes them, give a tuple of solutions. Instance data by keyword, leading dimension
+    `B`; only scores get gradients.
+
+    >>> import torch
+    >>> from solverlayers.rules import Identity
+    >>> from solverlayers.solvers import TopK
+    >>> layer = SolverLayer(TopK(2), Identity(), projection="std")
+    >>> layer(torch.tensor([[3.0, 1.0, 2.0]], requires_grad=True))
+    tensor([[1., 0., 1.]], grad_fn=<_ReplaceGradientBackward>)
+    """
+
+    def __init__(
+        self,
+        solver: Solver,
+        rule: Rule,
+        projection: str | Projection | Callable[[Tensor], Tensor] | None = None,
+        noise: Noise | None = None,
+        on_failure: OnFailure = "raise",
+    ):
+        super().__init__()
+        if not isinstance(solver, Solver):
+            raise TypeError(f"solver is {solver!r}; expected an instance of Solver, such as TopK(2).")
+        if not isinstance(rule, Rule):
+            raise TypeError(f"rule is {rule!r}; expected an instance of Rule, such as Identity() (with the brackets).")
+        if noise is not None and not isinstance(noise, Noise):
+            raise TypeError(f"noise is {noise!r}; expected an instance of Noise, such as Gaussian(0.1), or None.")
+        self.solver, self.rule, self.noise = solver, rule, noise
+        self.projection = None if projection is None else make_projection(projection)
+        self.on_failure: OnFailure = on_failure
+        self.failures = 0
+        """How many instances were skipped so far."""
+        rule.check(solver)
+        if self.projection is not None:
+            self.projection.check(solver)
+        Oracle(solver, on_failure=on_failure)  # refuses an unknown policy now, not in the first batch
+
+    def forward(self, *scores: Tensor, **instance: Tensor) -> Tensor | tuple[Tensor, ...]:
+        if len(scores) == 1 and scores[0].ndim == self.solver.event_dim:
+            y = self.forward(scores[0].unsqueeze(0), **{k: v.unsqueeze(0) for k, v in instance.items()})
+            return y.squeeze(0) if isinstance(y, Tensor) else tuple(part.squeeze(0) for part in y)
+        oracle, theta = self._prepare(scores, instance)
+        if self.noise is not None and self.training:
+            theta = theta + self.noise.sample(theta)
+        y = self.rule(oracle, theta)
+        if oracle.failed is not None:
+            y = self._blank(y, oracle.failed, theta.ndim - oracle.event_dim)
+        return y if len(scores) == 1 else oracle.unpack(y)
+
+    def auxiliary_loss(self, scores: Tensor, y: Tensor, **instance: Tensor) -> Tensor:
+        """The loss that trains the rule's own parameters, a scalar; zero for a rule without any. Pure: call it or not.
+
+        `scores` and `y` are the input and output of `forward`, with the same instance data.
+        """
+        oracle, theta = self._prepare((scores,), instance)
+        return self.rule.auxiliary_loss(oracle, theta, y)
+
+    def agreement(self, scores: Tensor, y: Tensor, **instance: Tensor) -> Tensor:
+        """How well a rule's learned stand-in agrees with the solver, in [0, 1]; NaN for a rule that has none."""
+        oracle, theta = self._prepare((scores,), instance)
+        return self.rule.agreement(oracle, theta.detach(), y.detach())
+
+    def _prepare(self, scores: tuple[Tensor, ...], instance: dict[str, Tensor]) -> tuple[Oracle, Tensor]:
+        for key, value in instance.items():
+            if isinstance(value, Tensor) and value.requires_grad:
+                raise ValueError(
+                    f"{type(self.solver).__name__}: `{key}` requires a gradient, but only scores get one; instance data are "
+                    f"constants. Pass `{key}.detach()`, or use a solver that takes it as a second score tensor."
+                )
+        shapes = tuple(s.shape[1:] for s in scores) if len(scores) > 1 else ()
+        oracle = Oracle(self.solver, instance, shapes, self.on_failure)
+        theta = oracle.pack(scores)
+        if oracle.mask is not None:
+            theta = torch.where(oracle.mask, theta, 0)  # garbage in the padding goes no further, nor does a gradient
+        if self.projection is not None and (self.training or not self.projection.preserves_solution):
+            theta = self.projection(oracle, theta)
+        return oracle, theta
+
+    def _blank(self, y: Tensor, failed: Tensor, lead: int) -> Tensor:
+        """Zero solutions and gradients for the instances that failed; `lead` counts the dimensions up to the batch."""
+        if not torch._C._are_functorch_transforms_active():
+            count = int(failed.sum())
+            self.failures += count
+            if count:
+                first = int(failed.nonzero()[0, 0])
+                _log.warning("%s: skipped %d of %d instances (first: %d).", type(self.solver).__name__, count, len(failed), first)
+        return torch.where(failed[(...,) + (None,) * (y.ndim - lead)], 0, y)
+
+    def extra_repr(self) -> str:
+        return f"(solver): {self.solver}"

@@ -1,0 +1,146 @@
+"""A solver bound to its instances."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from .autograd import solve
+from .errors import InstanceError
+from .solver import Solver, inner
+
+OnFailure = Literal["raise", "skip", "last"]
+_HALF = (torch.float16, torch.bfloat16)
+
+
+class Oracle:
+    """`theta -> argmax_y <theta, y>` over the solutions of the instances.
+
+    Always a maximum (a cost is a negative score), never differentiable, and happy with any number of sample dimensions in
+    front of the batch. Rules see an oracle and one tensor, nothing else. Several score tensors are packed into one vector per
+    instance, so `event_dim` is then 1.
+    """
+
+    def __init__(
+        self,
+        solver: Solver,
+        instance: dict[str, Tensor] | None = None,
+        shapes: tuple[torch.Size, ...] = (),
+        on_failure: OnFailure = "raise",
+    ):
+        if on_failure not in get_args(OnFailure):
+            raise ValueError(f'on_failure={on_failure!r}; use one of "raise", "skip", "last".')
+        self.solver, self.shapes, self.on_failure = solver, shapes, on_failure
+        self.names = tuple(instance or ())
+        self.tensors = tuple((instance or {}).values())
+        self.sign = 1.0 if solver.sense == "max" else -1.0
+        self.event_dim = 1 if len(shapes) > 1 else solver.event_dim
+        self.failed: Tensor | None = None  # (B,), filled by solves while `on_failure` is not "raise"
+
+    @property
+    def instance(self) -> dict[str, Tensor]:
+        return dict(zip(self.names, self.tensors))
+
+    @property
+    def mask(self) -> Tensor | None:
+        """The entries that may be used, or None for all.  # (B, *E)"""
+        return self.instance["mask"].bool() if "mask" in self.names and len(self.shapes) < 2 else None
+
+    def pack(self, parts: tuple[Tensor, ...]) -> Tensor:
+        """Score tensors as one tensor `theta` to maximise.  # ((B, *E1), (B, *E2), ...) -> (B, *E)"""
+        theta = parts[0] if len(parts) == 1 else torch.cat([part.flatten(1) for part in parts], 1)
+        return theta if self.sign > 0 else -theta
+
+    def unpack(self, y: Tensor) -> tuple[Tensor, ...]:
+        """One packed tensor as one per score tensor.  # (*S, B, *E) -> ((*S, B, *E1), ...)"""
+        if len(self.shapes) < 2:
+            return (y,)
+        parts = y.split([shape.numel() for shape in self.shapes], -1)
+        return tuple(part.reshape(*y.shape[:-1], *shape) for part, shape in zip(parts, self.shapes))
+
+    def __call__(self, theta: Tensor) -> Tensor:  # (*S, B, *E) -> (*S, B, *E)
+        y, failed = solve(self, theta)
+        self.note(failed)
+        return y
+
+    def note(self, failed: Tensor | None) -> None:
+        """Remember which instances failed.  # (B,)"""
+        if failed is not None:
+            self.failed = failed if self.failed is None else self.failed | failed
+
+    def argmax(self, theta: Tensor, tensors: tuple[Tensor, ...]) -> tuple[Tensor, Tensor | None]:
+        """Solve all samples of all instances in one call.  # (*S, B, *E) -> (*S, B, *E), (B,)"""
+        if torch.is_autocast_enabled(theta.device.type):
+            with torch.autocast(theta.device.type, enabled=False):
+                return self.argmax(theta, tensors)
+        lead = theta.shape[: theta.ndim - self.event_dim]
+        scores = theta if self.sign > 0 else -theta
+        if len(lead) != 1:
+            scores = scores.reshape(-1, *theta.shape[len(lead) :])
+            samples = math.prod(lead[:-1])
+            tensors = tuple(t.repeat(samples, *[1] * (t.ndim - 1)) for t in tensors)
+        if scores.dtype in _HALF:
+            scores = scores.float()
+        y, failed = self._solve(tuple(self.solver.clip(s) for s in self.unpack(scores)), tensors)
+        if len(lead) != 1:
+            y = y.reshape(*lead, *y.shape[1:])
+            failed = None if failed is None else failed.reshape(-1, lead[-1]).any(0)
+        return y.to(theta.dtype), failed
+
+    def _solve(self, parts: tuple[Tensor, ...], tensors: tuple[Tensor, ...]) -> tuple[Tensor, Tensor | None]:
+        instance = dict(zip(self.names, tensors))
+        if self.on_failure == "raise":
+            return self._run(parts, instance), None
+        try:
+            y = self._run(parts, instance)
+            return y, torch.zeros(len(y), dtype=torch.bool, device=y.device)
+        except InstanceError as error:
+            return self._solve_rest(parts, tensors, error)
+
+    def _solve_rest(
+        self, parts: tuple[Tensor, ...], tensors: tuple[Tensor, ...], error: InstanceError
+    ) -> tuple[Tensor, Tensor]:
+        """The solutions of the instances that did not fail, with zeros (or the incumbent) for those that did."""
+        bad = error.instances.to(parts[0].device)
+        use = self.on_failure == "last" and error.incumbent is not None
+        y = error.incumbent.clone() if use and error.incumbent is not None else None
+        failed = torch.zeros_like(bad) if use else bad.clone()
+        good = ~bad
+        if good.any():
+            rest, rest_failed = self._solve(tuple(p[good] for p in parts), tuple(t[good] for t in tensors))
+            y = rest.new_zeros(len(bad), *rest.shape[1:]) if y is None else y
+            y[good] = rest
+            assert rest_failed is not None
+            failed[good] = rest_failed
+        elif y is None:
+            y = torch.zeros_like(parts[0] if len(parts) == 1 else torch.cat([p.flatten(1) for p in parts], 1))
+        return y, failed
+
+    def _run(self, parts: tuple[Tensor, ...], instance: dict[str, Tensor]) -> Tensor:
+        self.solver.check(*parts, **instance)
+        y = self.solver.solve(*parts, **instance)
+        ys = y if isinstance(y, tuple) else (y,)
+        if self.solver.same_shape:
+            for part, one in zip(parts, ys):
+                if part.shape != one.shape:
+                    raise ValueError(
+                        f"{type(self.solver).__name__}.solve returned shape {tuple(one.shape)} for scores of shape "
+                        f"{tuple(part.shape)}; a solution has the shape of its scores."
+                    )
+        return ys[0] if len(ys) == 1 else torch.cat([one.flatten(1) for one in ys], 1)
+
+    def tangent(self, direction: Tensor) -> Tensor:
+        """`direction` projected on the span of differences of solutions.  # (*S, B, *E) -> (*S, B, *E)"""
+        out = self.solver.tangent(*self.unpack(direction), **self.instance)
+        return torch.cat([o.flatten(direction.ndim - 1) for o in out], -1) if isinstance(out, tuple) else out
+
+    def dot(self, theta: Tensor, y: Tensor) -> Tensor:
+        """`<theta, y>` of each instance.  # (*S, B, *E) -> (*S, B)"""
+        return inner(theta, y, self.event_dim)
+
+    def expand(self, per_instance: Tensor, event_dim: int | None = None) -> Tensor:
+        """A number per instance, with dimensions of size one to broadcast.  # (*S, B) -> (*S, B, 1, ...)"""
+        return per_instance[(...,) + (None,) * (self.event_dim if event_dim is None else event_dim)]

@@ -1,0 +1,10 @@
+"""Backward rules: how a gradient passes through a solver."""
+
+from .base import Rule as Rule
+from .base import SurrogateRule as SurrogateRule
+from .dab import DAB as DAB
+from .differences import IMLE as IMLE
+from .differences import Blackbox as Blackbox
+from .perturbed import Perturbed as Perturbed
+from .surrogates import Identity as Identity
+from .surrogates import StraightThrough as StraightThrough

@@ -1,0 +1,58 @@
+"""What a backward rule is."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..autograd import replace_gradient
+from ..describe import constructor_call
+from ..oracle import Oracle
+from ..solver import Solver
+
+
+class Rule(nn.Module):
+    """How a gradient passes through an oracle. In `eval()` the output is `oracle(theta)`, the solver's own solution."""
+
+    def forward(self, oracle: Oracle, theta: Tensor) -> Tensor:  # (*S, B, *E) -> (*S, B, *E)
+        raise NotImplementedError
+
+    def auxiliary_loss(self, oracle: Oracle, theta: Tensor, y: Tensor) -> Tensor:
+        """A loss that trains the rule's own parameters, a scalar; zero without any."""
+        return theta.new_zeros(())
+
+    def agreement(self, oracle: Oracle, theta: Tensor, y: Tensor) -> Tensor:
+        """How well a learned stand-in agrees with the solver, in [0, 1]; NaN without one."""
+        return theta.new_full((), torch.nan)
+
+    def check(self, solver: Solver) -> None:
+        """Raises ValueError, with advice, where the rule has no meaning for the solver."""
+
+    def __repr__(self) -> str:
+        """The constructor call, which is also the rule's name on the command line."""
+        return constructor_call(self)
+
+
+def needs_objective(rule: Rule, solver: Solver) -> None:
+    """Refuses a solver that maximises nothing."""
+    if not solver.linear:
+        raise ValueError(
+            f"{type(rule).__name__} solves again with shifted scores, which needs a solver that maximises <scores, y>; {solver!r} "
+            f"is a general hard function. Use DAB, Perturbed, or StraightThrough with a relaxation."
+        )
+
+
+class SurrogateRule(Rule):
+    """Forward: the solution. Backward: a differentiable stand-in for it."""
+
+    def hard(self, oracle: Oracle, theta: Tensor) -> Tensor:
+        """What the forward pass returns while training."""
+        return oracle(theta)
+
+    def surrogate(self, oracle: Oracle, theta: Tensor, y: Tensor) -> Tensor:
+        """A differentiable function of `theta` in the shape of `y`."""
+        raise NotImplementedError
+
+    def forward(self, oracle: Oracle, theta: Tensor) -> Tensor:
+        y = self.hard(oracle, theta) if self.training else oracle(theta)
+        return replace_gradient(y, self.surrogate(oracle, theta, y))

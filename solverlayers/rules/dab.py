@@ -1,0 +1,157 @@
+"""Differentiable approximation bridges and ready approximators for them."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ..oracle import Oracle
+from .base import SurrogateRule
+
+
+class BatchApproximator(nn.Module):
+    """Dense layers `D -> D/2 -> D/2 -> D'` with tanh on the flattened scores, as in the authors' code.
+
+    `shape` is that of one instance's scores, `output_shape` that of its solution.  # (*S, B, *E) -> (*S, B, *F)
+    """
+
+    def __init__(self, shape: tuple[int, ...], output_shape: tuple[int, ...] | None = None):
+        super().__init__()
+        self.shape, self.output_shape = tuple(shape), tuple(shape if output_shape is None else output_shape)
+        inputs, outputs = math.prod(self.shape), math.prod(self.output_shape)
+        hidden = max(inputs // 2, 1)
+        self.network = nn.Sequential(
+            nn.Linear(inputs, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh(), nn.Linear(hidden, outputs)
+        )
+
+    def forward(self, scores: Tensor) -> Tensor:
+        lead = scores.shape[: scores.ndim - len(self.shape)]
+        return self.network(scores.reshape(*lead, -1)).reshape(*lead, *self.output_shape)
+
+
+class IndependentApproximator(nn.Module):
+    """One network `1 -> width -> width -> 1` with tanh, shared by all entries, as in the authors' code; for elementwise solvers."""
+
+    def __init__(self, shape: tuple[int, ...], output_shape: tuple[int, ...] | None = None, width: int = 32):
+        super().__init__()
+        _same(type(self).__name__, shape, output_shape)
+        self.network = nn.Sequential(
+            nn.Linear(1, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1)
+        )
+
+    def forward(self, scores: Tensor) -> Tensor:  # (*S, B, *E) -> (*S, B, *E)
+        return self.network(scores.unsqueeze(-1)).squeeze(-1)
+
+
+class EquivariantApproximator(nn.Module):
+    """A network that commutes with permutations of the entries along every axis of one instance; any size.
+
+    Each layer mixes an entry with the means over each axis and over the whole instance (Zaheer et al., NeurIPS 2017;
+    Hartford et al., ICML 2018), so it fits sorting, top-k and assignment, where relabelling the input relabels the output.
+    """
+
+    def __init__(self, shape: tuple[int, ...], output_shape: tuple[int, ...] | None = None, width: int = 32):
+        super().__init__()
+        _same(type(self).__name__, shape, output_shape)
+        self.axes = len(shape)
+        features = self.axes + 1 + (self.axes > 1)  # the entry, its mean along each axis, and the mean of all
+        sizes = [1, width, width, 1]
+        self.layers = nn.ModuleList(nn.Linear(features * a, b) for a, b in zip(sizes, sizes[1:]))
+
+    def forward(self, scores: Tensor) -> Tensor:  # (*S, B, *E) -> (*S, B, *E)
+        x = scores.unsqueeze(-1)
+        for k, layer in enumerate(self.layers):
+            x = layer(self._pool(torch.tanh(x) if k else x))
+        return x.squeeze(-1)
+
+    def _pool(self, x: Tensor) -> Tensor:
+        axes = [-2 - a for a in range(self.axes)]
+        means = [x.mean(a, keepdim=True).expand_as(x) for a in axes]
+        if self.axes > 1:
+            means.append(x.mean(axes, keepdim=True).expand_as(x))
+        return torch.cat([x, *means], -1)
+
+
+def _same(name: str, shape: tuple[int, ...], output_shape: tuple[int, ...] | None) -> None:
+    if output_shape is not None and tuple(output_shape) != tuple(shape):
+        raise ValueError(
+            f"{name} keeps the shape of its input, but shape={tuple(shape)} and output_shape={tuple(output_shape)}. "
+            f"Use the 'batch' approximator or a module of your own."
+        )
+
+
+APPROXIMATORS: dict[str, type[nn.Module]] = {
+    "batch": BatchApproximator,
+    "independent": IndependentApproximator,
+    "equivariant": EquivariantApproximator,
+}
+
+
+class DAB(SurrogateRule):
+    """Differentiable approximation bridge (Ramapuram & Webb, 2020): a network learns to imitate the solver.
+
+    Forward: the solution, exactly. Backward, for gradients `g` of the solution: `J_a(z)^T g` with the Jacobian of the
+    approximator `a` at the scores `z`. The task's loss never reaches the approximator. Add `layer.auxiliary_loss(z, y)` to the
+    training loss: `weight * mean_batch sum_features (a(z) - y)^2`, which reaches the approximator alone, as in the authors'
+    code; `commitment > 0` adds that multiple of the same distance with gradient to the encoder and not to the approximator,
+    the variant that results when only the hard output is detached.
+
+    Args:
+        approximator: a module from scores `(B, *E)` to solutions, or "batch", "independent" or "equivariant"
+            with the `shape` of one instance's scores (and `output_shape` of its solution where that differs).
+        weight: gamma of the paper; its code uses 10.
+
+    The approximator sees the scores in the solver's own sense. Second derivatives are those of the approximator.
+    """
+
+    def __init__(
+        self,
+        approximator: nn.Module | str,
+        weight: float = 10.0,
+        shape: tuple[int, ...] | None = None,
+        output_shape: tuple[int, ...] | None = None,
+        commitment: float = 0.0,
+    ):
+        super().__init__()
+        if isinstance(approximator, str):
+            if approximator not in APPROXIMATORS:
+                raise ValueError(f"unknown approximator {approximator!r}; use one of {', '.join(map(repr, APPROXIMATORS))}.")
+            if shape is None:
+                raise ValueError(f"DAB({approximator!r}) needs shape=, the shape of one instance's scores, such as shape=(10,).")
+            network = APPROXIMATORS[approximator](tuple(shape), output_shape)
+        else:
+            network = approximator
+        self.name = approximator if isinstance(approximator, str) else None
+        self.approximator = network
+        self.weight, self.shape, self.output_shape, self.commitment = weight, shape, output_shape, commitment
+
+    def surrogate(self, oracle: Oracle, theta: Tensor, y: Tensor) -> Tensor:
+        return self._frozen(oracle, theta)
+
+    def auxiliary_loss(self, oracle: Oracle, theta: Tensor, y: Tensor) -> Tensor:
+        target = y.detach()
+        loss = self.weight * _distance(self.approximator(oracle.sign * theta.detach()), target, theta.ndim - oracle.event_dim)
+        if self.commitment:
+            loss = loss + self.commitment * _distance(self._frozen(oracle, theta), target, theta.ndim - oracle.event_dim)
+        return loss
+
+    def agreement(self, oracle: Oracle, theta: Tensor, y: Tensor) -> Tensor:
+        """The share of entries of the approximator's output that round to the solution."""
+        return ((self._frozen(oracle, theta) - y).abs() < 0.5).to(theta.dtype).mean()
+
+    def _frozen(self, oracle: Oracle, theta: Tensor) -> Tensor:
+        constants = {k: v.detach() for k, v in [*self.approximator.named_parameters(), *self.approximator.named_buffers()]}
+        return torch.func.functional_call(self.approximator, constants, (oracle.sign * theta,))
+
+    def __repr__(self) -> str:
+        first = repr(self.name) if self.name else repr(self.approximator)
+        shapes = f", shape={self.shape!r}" if self.shape is not None else ""
+        shapes += f", output_shape={self.output_shape!r}" if self.output_shape is not None else ""
+        return f"DAB({first}, weight={self.weight!r}{shapes}, commitment={self.commitment!r})"
+
+
+def _distance(a: Tensor, b: Tensor, lead: int) -> Tensor:
+    """Squared distance per instance, averaged over the batch.  # (*S, B, *F) -> ()"""
+    return (a - b).pow(2).flatten(lead).sum(-1).mean() if a.ndim > lead else (a - b).pow(2).mean()

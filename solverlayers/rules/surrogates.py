@@ -1,0 +1,62 @@
+"""Rules that put a differentiable stand-in behind the solution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from ..oracle import Oracle
+from ..solver import Solver
+from .base import SurrogateRule
+
+
+def _needs_same_shape(rule: SurrogateRule, solver: Solver) -> None:
+    if not solver.same_shape:
+        raise ValueError(
+            f"{type(rule).__name__} passes the gradient of the solution on to the scores unchanged, so both need one shape; "
+            f"{solver!r} may return another. Use DAB, Perturbed, or StraightThrough with a relaxation of that shape."
+        )
+
+
+class Identity(SurrogateRule):
+    """Negative identity: the solver counts as the identity of `theta` (Sahoo et al., ICLR 2023).
+
+    Backward, for gradients `g` of the solution: `+g` for gains and `-g` for costs. No extra solve, no parameter. The paper's
+    method is this rule with `projection="std"` on the layer, or `"mean"` or `"norm"`. Second derivatives are those of the
+    surrogate program, in which the solution is `theta` plus a constant.
+
+    >>> import torch
+    >>> from solverlayers import SolverLayer
+    >>> from solverlayers.solvers import Argmax
+    >>> x = torch.tensor([[1.0, 3.0]], requires_grad=True)
+    >>> (SolverLayer(Argmax(), Identity())(x) * torch.tensor([5.0, 7.0])).sum().backward()
+    >>> x.grad
+    tensor([[5., 7.]])
+    """
+
+    def surrogate(self, oracle: Oracle, theta: Tensor, y: Tensor) -> Tensor:
+        return theta
+
+    def check(self, solver: Solver) -> None:
+        _needs_same_shape(self, solver)
+
+
+class StraightThrough(SurrogateRule):
+    """Straight-through estimator (Bengio, Leonard & Courville, 2013), plain or through a relaxation of the solver.
+
+    `relaxation` maps `theta`, the scores turned to be maximised, into the convex hull of the solutions: `torch.sigmoid` for a
+    threshold, `softmax` for an argmax. Backward: `J^T g` with the relaxation's Jacobian `J`; without one, `g` itself, which
+    for linear objectives is the same as `Identity`. Second derivatives are those of the relaxation.
+    """
+
+    def __init__(self, relaxation: Callable[[Tensor], Tensor] | None = None):
+        super().__init__()
+        self.relaxation = relaxation
+
+    def surrogate(self, oracle: Oracle, theta: Tensor, y: Tensor) -> Tensor:
+        return theta if self.relaxation is None else self.relaxation(theta)
+
+    def check(self, solver: Solver) -> None:
+        if self.relaxation is None:
+            _needs_same_shape(self, solver)
