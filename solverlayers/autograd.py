@@ -86,7 +86,7 @@ class _TracedReplaceGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(hard, soft):
-        return hard.view_as(hard)
+        return hard.detach()
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -174,7 +174,7 @@ def solve(oracle: Oracle, theta: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 def replace_gradient(hard: Tensor, soft: Tensor) -> Tensor:
-    """The value of `hard`, bit for bit, with the gradient of `soft`, of the same shape."""
+    """The value of `hard`, bit for bit and sharing its memory, with the gradient of `soft`, of the same shape."""
     if hard.shape != soft.shape:
         raise ValueError(
             f"replace_gradient: the value has shape {tuple(hard.shape)} but its stand-in has shape {tuple(soft.shape)}; "
