@@ -11,6 +11,7 @@
 #include <limits>
 #include <new>
 #include <type_traits>
+#include <utility>
 
 #if defined(__SSE2__)
 #include <immintrin.h>
@@ -158,16 +159,59 @@ inline bool any(M m) {
   return bits(m) != 0;
 }
 
+/// Lane i of the result is lane i + K of `v`, cyclically.
+template <int K, class V>
+inline V rotate(V v) {
+  constexpr int lanes = int(sizeof(V) / sizeof(Element<V>));
+#if defined(__clang__)
+  V out;
+  for (int lane = 0; lane < lanes; ++lane) out[lane] = v[(lane + K) % lanes];
+  return out;
+#else
+  return __builtin_shuffle(v, (iota<Mask<V>>() + K) & (lanes - 1));
+#endif
+}
+
+/// The smallest lane, in every lane.
+template <class V>
+inline V spread_min(V v) {
+  constexpr int lanes = int(sizeof(V) / sizeof(Element<V>));
+  if constexpr (lanes > 8) v = min(v, rotate<8>(v));
+  if constexpr (lanes > 4) v = min(v, rotate<4>(v));
+  if constexpr (lanes > 2) v = min(v, rotate<2>(v));
+  return min(v, rotate<1>(v));
+}
+
 /// The smallest lane.
 template <class V>
 inline Element<V> reduce_min(V v) {
+  return spread_min(v)[0];
+}
+
+/// One bit per lane where `a == b`. Compilers take a detour through a vector for bits(a == b).
+inline unsigned equal_bits(Double a, Double b) {
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
-  if constexpr (std::is_same_v<V, Float>) return _mm512_reduce_min_ps((__m512)v);
-  if constexpr (std::is_same_v<V, Double>) return _mm512_reduce_min_pd((__m512d)v);
+  return unsigned(_mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_EQ_OQ));
+#else
+  return bits(a == b);
 #endif
-  Element<V> out = v[0];
-  for (int lane = 1; lane < int(sizeof(V) / sizeof(Element<V>)); ++lane) out = v[lane] < out ? v[lane] : out;
-  return out;
+}
+
+inline unsigned equal_bits(Float a, Float b) {
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+  return unsigned(_mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_EQ_OQ));
+#else
+  return bits(a == b);
+#endif
+}
+
+/// The lanes of `p[0], p[1], ...` converted to float64.
+template <class T>
+inline Double load_as_double(const T* p) {
+  typedef T Packed __attribute__((vector_size(kLanes<double> * sizeof(T))));
+  Packed packed;
+  __builtin_memcpy(&packed, p, sizeof(Packed));
+  return __builtin_convertvector(packed, Double);
 }
 
 /// The least multiple of the lanes of T that is at least n: the padded length of a row.
