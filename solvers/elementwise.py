@@ -1,0 +1,181 @@
+"""Hard functions of each entry, and any hard function of the user's."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from solverlayers.solver import Solution, Solver
+
+from .common import check_mask, without_objective
+
+
+@dataclass(frozen=True)
+class Elementwise(Solver):
+    """A hard function of each entry by itself; `mask=` (B, *E) gives 0 outside.
+
+    `event_dim` says how many trailing dimensions an instance has: 3 for feature maps `(B, C, H, W)`. The values do not depend
+    on it, only what is summed in an objective or normalised by a projection does.
+    """
+
+    event_dim: int = field(default=1, kw_only=True)  # type: ignore[misc]
+
+    def __post_init__(self) -> None:
+        _check_event_dim(self, self.event_dim)
+
+    @abstractmethod
+    def harden(self, scores: Tensor) -> Tensor:
+        """The hard values of all entries.  # (B, *E) -> (B, *E)"""
+
+    def solve(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        check_mask(self, scores, mask)
+        y = self.harden(scores)
+        return y if mask is None else torch.where(mask, y, 0)
+
+    def tangent(self, direction: Tensor, mask: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        return direction if mask is None else torch.where(mask, direction, 0)
+
+    def _sum(self, y: Tensor) -> Tensor:  # (*S, B, *E) -> (*S, B)
+        return y.flatten(-self.event_dim).sum(-1)
+
+
+@dataclass(frozen=True)
+class Sign(Elementwise):
+    """The sign, with three levels where a margin is given: the hard function of DAB (Ramapuram & Webb, 2020).
+
+    With `margin` 0 the values are -1 and +1; with a positive margin, -1 (below -margin), 0, and +1 (above margin). A value is
+    +1 only strictly above the margin, so `sign(0)` is -1 without a margin, and both ends of the margin give 0 with one. That is
+    `argmax <x, y> - margin |y|_1` over {-1, 1}^n, or {-1, 0, 1}^n. Shapes: `(B, *E) -> (B, *E)`. Raises TypeError for unsigned
+    integers.
+
+    >>> Sign()(torch.tensor([[-2.0, 0.0, 0.3]]))
+    tensor([[-1., -1.,  1.]])
+    >>> Sign(margin=0.5)(torch.tensor([[-2.0, 0.0, 0.3]]))
+    tensor([[-1.,  0.,  0.]])
+    """
+
+    margin: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.margin >= 0:
+            raise ValueError(f"Sign: margin is {self.margin}; it is the distance from 0 where values change, so 0 or more.")
+
+    @property
+    def scale_free(self) -> bool:  # type: ignore[override]
+        return self.margin == 0
+
+    def harden(self, scores: Tensor) -> Tensor:
+        if not scores.dtype.is_signed:
+            raise TypeError(
+                f"Sign: scores are {scores.dtype}, which cannot hold -1. Convert them, for instance with `scores.float()`."
+            )
+        above = scores > self.margin
+        below = scores < -self.margin if self.margin else ~above
+        return above.to(scores.dtype) - below.to(scores.dtype)
+
+    def offset(self, y: Tensor, **instance: Tensor) -> Tensor:
+        return -self.margin * self._sum(y.abs()) if self.margin else super().offset(y, **instance)
+
+
+@dataclass(frozen=True)
+class Threshold(Elementwise):
+    """1 where a score is greater than `at`, else 0 (also where it is equal).
+
+    That is `argmax <x, y> - at * sum(y)` over {0, 1}^n. Shapes: `(B, *E) -> (B, *E)`.
+
+    >>> Threshold(at=0.5)(torch.tensor([[0.2, 0.5, 0.9]]))
+    tensor([[0., 0., 1.]])
+    """
+
+    at: float = 0.0
+
+    @property
+    def scale_free(self) -> bool:  # type: ignore[override]
+        return self.at == 0
+
+    def harden(self, scores: Tensor) -> Tensor:
+        return (scores > self.at).to(scores.dtype)
+
+    def offset(self, y: Tensor, **instance: Tensor) -> Tensor:
+        return -self.at * self._sum(y) if self.at else super().offset(y, **instance)
+
+
+@dataclass(frozen=True)
+class Round(Elementwise):
+    """The nearest integer; halves go to the even one, as everywhere in torch.
+
+    That is `argmax <x, y> - |y|^2 / 2` over the integers. Shapes: `(B, *E) -> (B, *E)`.
+
+    >>> Round()(torch.tensor([[0.4, 0.5, 1.5, -2.7]]))
+    tensor([[ 0.,  0.,  2., -3.]])
+    """
+
+    @property
+    def scale_free(self) -> bool:  # type: ignore[override]
+        return False
+
+    def harden(self, scores: Tensor) -> Tensor:
+        return scores.round()
+
+    def offset(self, y: Tensor, **instance: Tensor) -> Tensor:
+        return -self._sum(y * y) / 2
+
+
+@dataclass(frozen=True)
+class HardFunction(Solver):
+    """Any function of tensors, without a gradient of its own, also one whose output has another shape than its input.
+
+    `fn(scores, **instance)` maps `(B, *E)` to `(B, *F)` and gets the instance data of the call as they are; its output is
+    converted to the dtype of the scores. It optimises nothing, so rules that solve again with shifted scores refuse it: bridge
+    it with DAB, or use Perturbed. `same_shape=True` declares that the output has the shape of the input, for rules that need
+    it. Functions defined at the top of a module pickle, lambdas do not. Raises TypeError or ValueError when the output is
+    no tensor with one row per instance.
+
+    >>> count = HardFunction(lambda x: (x > 0).sum(-1, keepdim=True))
+    >>> count(torch.tensor([[0.5, -1.0, 2.0]]))
+    tensor([[2.]])
+    """
+
+    fn: Callable[..., Tensor]
+    event_dim: int = 1  # type: ignore[misc]
+    same_shape: bool = False  # type: ignore[misc]
+
+    linear = False
+
+    def __post_init__(self) -> None:
+        _check_event_dim(self, self.event_dim)
+        if not callable(self.fn):
+            raise TypeError(f"HardFunction: fn is {self.fn!r}; expected a function of a tensor, such as `torch.sign`.")
+
+    @property
+    def scale_free(self) -> bool:  # type: ignore[override]
+        return False
+
+    def solve(self, scores: Tensor, **instance: Tensor) -> Tensor:  # type: ignore[override]  # (B, *E) -> (B, *F)
+        y = self.fn(scores, **instance)
+        if not isinstance(y, Tensor):
+            raise TypeError(f"HardFunction: {_name(self.fn)} returned a {type(y).__name__}; expected a tensor.")
+        if y.ndim == 0 or len(y) != len(scores):
+            raise ValueError(
+                f"HardFunction: {_name(self.fn)} returned shape {tuple(y.shape)} for scores of shape {tuple(scores.shape)}; "
+                f"expected {len(scores)} rows, one per instance. Reduce over the trailing dimensions only."
+            )
+        return y.to(scores.dtype)
+
+    def solve_with_info(self, *scores: Tensor, **instance: Tensor) -> Solution:
+        """The values; a hard function has no objective, so objective and bound are NaN.  # (B, *E) -> Solution"""
+        return without_objective(self(*scores, **instance))
+
+
+def _name(fn: Callable[..., Tensor]) -> str:
+    return getattr(fn, "__name__", type(fn).__name__)
+
+
+def _check_event_dim(solver: Solver, event_dim: int) -> None:
+    if event_dim < 1:
+        raise ValueError(f"{type(solver).__name__}: event_dim is {event_dim}; an instance has at least one dimension.")

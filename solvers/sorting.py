@@ -1,0 +1,173 @@
+"""Sorting: the rank vector, the permutation matrix, and what can be made of them.
+
+`Ranking` is linear in its scores, so every rule works with it. A permutation matrix has another shape than the scores it sorts.
+There are two ways to it: `Permutation` with a rule for hard functions (DAB, perturbation, a relaxation), or
+`assignment_scores`, which makes sorting an assignment that is linear in its scores, so that every rule works again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from solverlayers.solver import Solution, Solver
+
+from .common import check_mask, remove_mean, without_objective
+from .kernels import ranking, usable
+
+_WIDER = {dtype: torch.float32 for dtype in (torch.float16, torch.bfloat16)}
+_WIDER |= {dtype: torch.int32 for dtype in (torch.int8, torch.int16, torch.uint8)}
+
+
+@dataclass(frozen=True)
+class Ranking(Solver):
+    """The rank of each score, 1 to n: a vertex of the permutahedron (Blondel et al., ICML 2020).
+
+    The highest score has rank n, so that the ranks maximise `<scores, y>` over all orders of 1..n. With `descending=True` the
+    highest score has rank 1, as in a list of search results; the ranks then minimise `<scores, y>`. Of equal scores the first
+    has the lower rank either way. Instance data: `mask` (B, n); the others are ranked among themselves. Shapes:
+    `(B, n) -> (B, n)`. `decode` gives the sorting order, see `argsort`. Raises ValueError for more entries than the
+    dtype of the scores can number.
+
+    >>> Ranking()(torch.tensor([[0.3, 0.1, 0.2, 0.2]]))
+    tensor([[4., 1., 2., 3.]])
+    >>> Ranking(descending=True)(torch.tensor([[0.3, 0.1, 0.2, 0.2]]))
+    tensor([[1., 4., 2., 3.]])
+    """
+
+    descending: bool = False
+
+    constant_sum = True
+
+    @property
+    def sense(self) -> Literal["max", "min"]:  # type: ignore[override]
+        return "min" if self.descending else "max"
+
+    def solve(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        check_mask(self, scores, mask)
+        limit = _last_integer(scores.dtype)
+        if scores.shape[-1] > limit:
+            raise ValueError(
+                f"Ranking: {scores.dtype} cannot tell {scores.shape[-1]} ranks apart, only {limit}. Convert the scores, for "
+                f"instance with `scores.float()`."
+            )
+        return _ranks(scores, mask, self.descending)
+
+    def tangent(self, direction: Tensor, mask: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        return remove_mean(direction, mask)
+
+    def decode(self, y: Tensor, **instance: Tensor) -> Tensor:
+        """The indices that sort the scores, padded with -1.  # (*S, B, n) -> (*S, B, n)"""
+        return argsort(y)
+
+
+@dataclass(frozen=True)
+class Permutation(Solver):
+    """The permutation matrix that sorts the scores: `P @ scores` is in ascending (or descending) order.
+
+    `P[r, i] = 1` where entry `i` takes place `r`; equal scores keep their order. Instance data: `mask` (B, n); places beyond
+    the number of entries in the mask are rows of zeros. Shapes: `(B, n) -> (B, n, n)`. It is a hard function of the scores, not
+    an optimum in their shape, so use DAB, Perturbed or StraightThrough with a relaxation, or an assignment solver on
+    `assignment_scores(scores)`. `decode` gives the order, as `argsort` does.
+
+    >>> x = torch.tensor([[0.3, 0.1, 0.2]])
+    >>> Permutation()(x)
+    tensor([[[0., 1., 0.],
+             [0., 0., 1.],
+             [1., 0., 0.]]])
+    >>> sort(Permutation()(x), x)
+    tensor([[0.1000, 0.2000, 0.3000]])
+    """
+
+    descending: bool = False
+
+    linear = False
+    same_shape = False
+    constant_sum = True
+
+    def solve(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:  # type: ignore[override]  # (B, n) -> (B, n, n)
+        check_mask(self, scores, mask)
+        order = argsort(_ranks(scores.to(_WIDER.get(scores.dtype, scores.dtype)), mask, self.descending)).unsqueeze(-1)
+        square = scores.new_zeros(*scores.shape, scores.shape[-1])
+        return square.scatter_(-1, order.clamp_min(0), (order >= 0).to(scores.dtype))
+
+    def tangent(self, direction: Tensor, mask: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        return remove_mean(direction, mask)
+
+    def decode(self, y: Tensor, **instance: Tensor) -> Tensor:
+        """The indices that sort the scores, padded with -1.  # (*S, B, n, n) -> (*S, B, n)"""
+        return torch.where((y != 0).any(-1), y.argmax(-1), -1)
+
+    def solve_with_info(self, *scores: Tensor, **instance: Tensor) -> Solution:
+        """The matrices; they have no objective in the shape of the scores.  # (B, n) -> Solution"""
+        return without_objective(self(*scores, **instance))
+
+
+def argsort(ranks: Tensor) -> Tensor:
+    """The order that ranks tell: where rank 1, 2, ... stands; -1 beyond the last rank.  # (*S, n) -> (*S, n)
+
+    `ranks` are those of `Ranking`: ascending ranks give the ascending order, descending ones the descending order.
+
+    >>> argsort(torch.tensor([[4, 1, 0, 2, 3]]))  # entry 2 is masked
+    tensor([[ 1,  3,  4,  0, -1]])
+    """
+    n = ranks.shape[-1]
+    place = torch.where(ranks > 0, ranks.long() - 1, n)  # masked entries share one place, which is dropped
+    order = place.new_full((*ranks.shape[:-1], n + 1), -1)
+    return order.scatter_(-1, place, torch.arange(n, device=ranks.device).expand_as(place))[..., :n]
+
+
+def sort(permutation: Tensor, values: Tensor) -> Tensor:
+    """Values in the order of a permutation matrix, hard or relaxed: `P @ v`.  # (*S, n, n), (*S, n) or (*S, n, d) -> values
+
+    Differentiable in both: the gradient of the values is the true one, that of the matrix flows on to the layer that made it.
+    Values may be others than those that decided the order, so a list can be sorted by learned scores. Infinite values give NaN.
+
+    >>> sort(torch.tensor([[[0.0, 1.0], [1.0, 0.0]]]), torch.tensor([[5.0, 7.0]]))
+    tensor([[7., 5.]])
+    """
+    if values.ndim < permutation.ndim:
+        return (permutation @ values.unsqueeze(-1)).squeeze(-1)
+    return permutation @ values
+
+
+def assignment_scores(scores: Tensor, descending: bool = False) -> Tensor:
+    """Sorting as an assignment of entries to places: the outer product of places and scores.  # (*S, n) -> (*S, n, n)
+
+    By the rearrangement inequality (Hardy, Littlewood and Polya, 1934, theorem 368), `sum_ri P[r, i] places[r] scores[i]` with
+    ascending places is greatest for the permutation that sorts. So an assignment solver that maximises gives, on
+    these scores, the matrix of `Permutation` (where no two scores are equal), it is linear in them, and every rule works.
+    The product is plain torch, so gradients flow on to `scores`. Places are spaced evenly over [-1, 1].
+
+    >>> assignment_scores(torch.tensor([[3.0, 1.0]]))
+    tensor([[[-3., -1.],
+             [ 3.,  1.]]])
+    """
+    places = torch.linspace(-1, 1, scores.shape[-1], dtype=scores.dtype, device=scores.device)
+    return (places.flip(0) if descending else places).unsqueeze(-1) * scores.unsqueeze(-2)
+
+
+def _ranks(scores: Tensor, mask: Tensor | None, descending: bool) -> Tensor:
+    wide = scores.to(_WIDER.get(scores.dtype, scores.dtype))
+    if wide.dtype in ranking.DTYPES and usable(wide):
+        return ranking.ranks(wide, mask, descending).to(scores.dtype)
+    return _torch_ranks(wide, mask, descending).to(scores.dtype)
+
+
+def _torch_ranks(scores: Tensor, mask: Tensor | None, descending: bool) -> Tensor:
+    """What the kernel does, on any device.  # (B, n) -> (B, n)"""
+    order = torch.sort(scores, stable=True, dim=-1, descending=descending).indices
+    if mask is None:
+        count = torch.arange(1, scores.shape[-1] + 1, dtype=scores.dtype, device=scores.device).expand_as(scores)
+    else:
+        taken = mask.gather(-1, order)
+        count = torch.where(taken, taken.cumsum(-1), 0).to(scores.dtype)  # masked entries do not count, wherever they are
+    return torch.empty_like(scores).scatter_(-1, order, count)
+
+
+def _last_integer(dtype: torch.dtype) -> int:
+    """The number up to which all integers are exact."""
+    return int(2 / torch.finfo(dtype).eps) if dtype.is_floating_point else torch.iinfo(dtype).max
