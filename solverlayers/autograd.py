@@ -7,7 +7,7 @@ the batch: mapping a layer is still one call of the solver.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -103,29 +103,51 @@ class _ReplaceGradient(_TracedReplaceGradient):
         return soft.clone()
 
 
+class Scheme(NamedTuple):
+    """Which finite difference of a solver `finite_difference` takes."""
+
+    two_sided: bool = False
+    """Whether to take the central difference, for a second extra solve."""
+    norm: float | None = None
+    """The step is divided by this norm of the gradient, over the batch; None takes the step as it is."""
+    pull: float = 0.0
+    """The weight of the pull of the second solution towards the first, in scores."""
+    centre: float = 0.0
+    """What is subtracted from the first solution before it pulls."""
+    groups: int = 1
+    """How many batches lie folded into one by `torch.func.vmap`; each has its own norm."""
+
+
+_PLAIN = Scheme()
+
+
 class _FiniteDifference(torch.autograd.Function):
     """`argmax <theta, y>` with the pullback of the interpolated solver; see `finite_difference`."""
 
     @staticmethod
-    def forward(oracle, step, theta, *tensors):
+    def forward(oracle, scheme, step, theta, *tensors):
         return _Solve.forward(oracle, theta, *tensors)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        ctx.oracle, ctx.step, theta, *tensors = inputs
+        ctx.oracle, ctx.scheme, step, theta, *tensors = inputs
         ctx.mark_non_differentiable(output[1])
-        ctx.save_for_backward(theta, output[0], *tensors)
+        ctx.fixed = None if isinstance(step, Tensor) else step  # a float stays one, which saves the arithmetic a launch
+        ctx.save_for_backward(theta, output[0], *([step] if ctx.fixed is None else []), *tensors)
 
     @staticmethod
     def backward(ctx, grad, _):
         theta, y, *tensors = ctx.saved_tensors
-        out = _difference(ctx.oracle, ctx.step, theta, y, grad, tuple(tensors))
-        return None, None, out, *(None,) * len(tensors)
+        step = tensors.pop(0) if ctx.fixed is None else ctx.fixed
+        out = _difference(ctx.oracle, ctx.scheme, step, theta, y, grad, tuple(tensors))
+        return None, None, None, out, *(None,) * len(tensors)
 
     @staticmethod
-    def vmap(info, in_dims, oracle, step, theta, *tensors):
-        folded, rest, axis = _fold(info, in_dims[2:], oracle, theta, tensors)
-        y, failed = _FiniteDifference.apply(oracle, step, folded, *rest)
+    def vmap(info, in_dims, oracle, scheme, step, theta, *tensors):
+        folded, rest, axis = _fold(info, in_dims[3:], oracle, theta, tensors)
+        scheme = scheme._replace(groups=info.batch_size * scheme.groups)
+        step = _fold_step(info, in_dims[2], step, folded.shape[axis])
+        y, failed = _FiniteDifference.apply(oracle, scheme, step, folded, *rest)
         return (y.unflatten(axis, (info.batch_size, -1)), failed.unflatten(0, (info.batch_size, -1))), (axis, 0)
 
 
@@ -133,8 +155,8 @@ class _Difference(torch.autograd.Function):
     """The pullback itself, as a Function whose own derivative is refused, under every transform."""
 
     @staticmethod
-    def forward(oracle, step, theta, y, grad, *tensors):
-        return _shifted_difference(oracle, step, theta, y, grad, tensors)
+    def forward(oracle, scheme, step, theta, y, grad, *tensors):
+        return _shifted_difference(oracle, scheme, step, theta, y, grad, tensors)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -144,25 +166,63 @@ class _Difference(torch.autograd.Function):
     jvp = staticmethod(_no_second_derivative)
 
     @staticmethod
-    def vmap(info, in_dims, oracle, step, theta, y, grad, *tensors):
-        folded, rest, axis = _fold(info, (in_dims[2], *in_dims[5:]), oracle, theta, tensors)
-        y, grad = (_fold(info, (d,), oracle, t, ())[0] for t, d in ((y, in_dims[3]), (grad, in_dims[4])))
-        out = _Difference.apply(oracle, step, folded, y, grad, *rest)
+    def vmap(info, in_dims, oracle, scheme, step, theta, y, grad, *tensors):
+        folded, rest, axis = _fold(info, (in_dims[3], *in_dims[6:]), oracle, theta, tensors)
+        y, grad = (_fold(info, (d,), oracle, t, ())[0] for t, d in ((y, in_dims[4]), (grad, in_dims[5])))
+        scheme = scheme._replace(groups=info.batch_size * scheme.groups)
+        step = _fold_step(info, in_dims[2], step, folded.shape[axis])
+        out = _Difference.apply(oracle, scheme, step, folded, y, grad, *rest)
         return out.unflatten(axis, (info.batch_size, -1)), axis
 
 
-def _shifted_difference(oracle: Oracle, step: float, theta: Tensor, y: Tensor, grad: Tensor, tensors: tuple) -> Tensor:
-    shifted, failed = oracle.argmax(torch.sub(theta, grad, alpha=step), tensors)
-    out = (y - shifted).div_(step)
+def _fold_step(info: Any, dim: int | None, step: float | Tensor, batch: int) -> float | Tensor:
+    """A step per mapped index as one per instance of the folded batch.  # (V) or (V, B) -> (V*B)"""
+    if not isinstance(step, Tensor):
+        return step
+    step = step.movedim(dim, 0) if dim is not None else step.expand(info.batch_size, *step.shape)
+    return (step if step.ndim == 2 else step.unsqueeze(1)).expand(info.batch_size, batch // info.batch_size).flatten()
+
+
+def _shifted_difference(
+    oracle: Oracle, scheme: Scheme, step: float | Tensor, theta: Tensor, y: Tensor, grad: Tensor, tensors: tuple
+) -> Tensor:
+    base = torch.add(theta, y - scheme.centre, alpha=scheme.pull) if scheme.pull else theta
+    if isinstance(step, Tensor):
+        step = _relative(oracle, scheme, step, grad)
+        step = oracle.expand(step) if step.ndim else step
+        grad, alpha, width = step * grad.to(step.dtype), 1.0, torch.where(step == 0, torch.inf, step)
+    else:
+        alpha, width = step, step
+    if scheme.two_sided:
+        ends, failed = oracle.argmax(torch.stack([base.add(grad, alpha=alpha), base.sub(grad, alpha=alpha)]), tensors)
+        out = (ends[0] - ends[1]).div_(width).div_(2)
+    else:
+        shifted, failed = oracle.argmax(torch.sub(base, grad, alpha=alpha), tensors)
+        out = (y - shifted).div_(width)
     if failed is not None:
         out.masked_fill_(oracle.expand(failed), 0)
-    return out
+    return out.to(theta.dtype)
 
 
-def _difference(oracle: Oracle, step: float, theta: Tensor, y: Tensor, grad: Tensor, tensors: tuple) -> Tensor:
+def _relative(oracle: Oracle, scheme: Scheme, step: Tensor, grad: Tensor) -> Tensor:
+    """The step over the norm of the gradient, zero where the gradient is.  # () or (B,), (*S, B, *E) -> () or (B,)"""
+    if scheme.norm is None:
+        return step
+    if scheme.groups == 1:
+        norm = torch.linalg.vector_norm(grad, scheme.norm, dtype=step.dtype)
+    else:
+        batches = grad.unflatten(grad.ndim - oracle.event_dim - 1, (scheme.groups, -1)).movedim(-oracle.event_dim - 2, 0)
+        norm = torch.linalg.vector_norm(batches.flatten(1), scheme.norm, dim=1, dtype=step.dtype)
+        norm = norm.repeat_interleave(batches.shape[-oracle.event_dim - 1])
+    return torch.where(norm > 0, step / norm, 0)
+
+
+def _difference(
+    oracle: Oracle, scheme: Scheme, step: float | Tensor, theta: Tensor, y: Tensor, grad: Tensor, tensors: tuple
+) -> Tensor:
     if torch.is_grad_enabled() or _active():
-        return _apply(_Difference, oracle, step, theta, y, grad, *tensors)
-    return _shifted_difference(oracle, step, theta, y, grad, tensors)
+        return _apply(_Difference, oracle, scheme, step, theta, y, grad, *tensors)
+    return _shifted_difference(oracle, scheme, step, theta, y, grad, tensors)
 
 
 def solve(oracle: Oracle, theta: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -184,13 +244,18 @@ def replace_gradient(hard: Tensor, soft: Tensor) -> Tensor:
     return _apply(mechanism, hard, soft)
 
 
-def finite_difference(oracle: Oracle, theta: Tensor, step: float) -> Tensor:
-    """`y(theta) = argmax_y <theta, y>`, whose pullback of `g` is `(y(theta) - y(theta - step g)) / step`.
+def finite_difference(oracle: Oracle, theta: Tensor, step: float | Tensor, scheme: Scheme = _PLAIN) -> Tensor:
+    """`y(theta) = argmax_y <theta, y>`, whose pullback of `g` is a difference of two solutions over the step.
 
-    The gradient of the piecewise affine interpolation of Vlastelica et al. (2020), written for a maximum. A second
-    derivative is refused.  # (*S, B, *E) -> (*S, B, *E)
+    One-sided, the gradient of the piecewise affine interpolation of Vlastelica et al. (2020) written for a maximum:
+    `(y(theta) - y(theta - step g)) / step`; a negative step looks to the other side. Two-sided:
+    `(y(theta + step g) - y(theta - step g)) / (2 step)`. With a `pull` the scores of the second solution (two-sided: of
+    both) are moved by `pull (y(theta) - centre)`. A tensor step has one number, or one per instance; where it is zero, so is
+    the gradient. A second derivative is refused.  # (*S, B, *E) -> (*S, B, *E)
     """
-    y, failed = _apply(_FiniteDifference, oracle, step, theta, *oracle.tensors)
+    if isinstance(step, Tensor):
+        step = step.detach()
+    y, failed = _apply(_FiniteDifference, oracle, scheme, step, theta, *oracle.tensors)
     if oracle.on_failure != "raise":
         oracle.note(failed)
     return y

@@ -59,6 +59,10 @@ class Solver(ABC):
     """Whether multiplying the scores of an instance by a positive number leaves its solution unchanged."""
     constant_sum: bool = False
     """Whether all solutions of an instance have the same sum, so that adding a constant to its scores changes nothing."""
+    binary: bool = False
+    """Whether all entries of a solution are 0 or 1."""
+    constant_norm: bool = False
+    """Whether all solutions of an instance have the same Euclidean norm, as rankings and spins have."""
 
     @abstractmethod
     def solve(self, *scores: Tensor, **instance: Tensor) -> Tensor:

@@ -3,7 +3,9 @@
 from .base import Rule as Rule
 from .base import SurrogateRule as SurrogateRule
 from .dab import DAB as DAB
+from .differences import AIMLE as AIMLE
 from .differences import IMLE as IMLE
+from .differences import LPGD as LPGD
 from .differences import Blackbox as Blackbox
 from .perturbed import Perturbed as Perturbed
 from .surrogates import Identity as Identity

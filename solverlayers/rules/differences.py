@@ -2,23 +2,54 @@
 
 from __future__ import annotations
 
+import math
+from typing import Literal
+
 import torch
 from torch import Tensor
 
-from ..autograd import finite_difference
+from ..autograd import Scheme, finite_difference
 from ..noise import Gumbel, Noise
 from ..oracle import Oracle
 from ..solver import Solver
-from .base import Rule, needs_objective
+from .base import Rule, distance_centre, needs_objective
+
+Step = float | Literal["auto"]
+"""A number, or "auto": the rule of thumb `step = mean |theta| / mean |g|` (Vlastelica et al., 2020), anew in each backward pass.
+
+The means are over the batch, with `theta` before noise; all-zero scores count as ones. Gradients then do not depend on the
+scale of the loss except in proportion, and are zero where `g` is.
+"""
 
 
 class _DifferenceRule(Rule):
-    step: float
+    step: Step
+    two_sided: bool
 
     def check(self, solver: Solver) -> None:
         needs_objective(self, solver)
-        if not self.step > 0:
-            raise ValueError(f"{type(self).__name__}: step={self.step!r}; it must be positive.")
+        if self.step != "auto" and not (isinstance(self.step, (int, float)) and self.step > 0):
+            raise ValueError(f"{type(self).__name__}: step={self.step!r}; it must be a positive number or 'auto'.")
+
+    def _difference(self, oracle: Oracle, eta: Tensor, theta: Tensor) -> Tensor:
+        """`y(eta)`, with a step that suits `theta` where it is automatic.  # (*S, B, *E), (B, *E) -> (*S, B, *E)"""
+        if self.step == "auto":
+            return _relative_difference(oracle, eta, _size(theta.expand_as(eta), 1), self.two_sided, norm=1)
+        # a mean over samples hands each of them g / samples, so the step is stretched to make every target theta - step g
+        step = self.step * (len(eta) if eta.ndim > theta.ndim else 1)
+        return finite_difference(oracle, eta, step, Scheme(self.two_sided))
+
+
+def _size(theta: Tensor, norm: float) -> Tensor:
+    """A norm over the batch, at least in single precision; one if it is zero.  # (*S, B, *E) -> ()"""
+    size = torch.linalg.vector_norm(theta.detach(), norm, dtype=torch.promote_types(theta.dtype, torch.float32))
+    return torch.where(size == 0, theta.numel() ** (1 / norm), size)
+
+
+def _relative_difference(oracle: Oracle, eta: Tensor, size: Tensor, two_sided: bool, norm: float) -> Tensor:
+    """`y(eta)`, with the step `size / |g|`."""
+    y = finite_difference(oracle, eta, size, Scheme(two_sided, norm=norm))
+    return y if oracle.mask is None else torch.where(oracle.mask, y, 0)  # keeps a gradient in the padding out of the norm
 
 
 class Blackbox(_DifferenceRule):
@@ -26,7 +57,8 @@ class Blackbox(_DifferenceRule):
 
     Backward, for gradients `g` of the solution and scores to maximise: `(y(theta) - y(theta - step g)) / step`, the exact
     gradient of a piecewise affine interpolation. `step` is lambda, in units of scores per unit of gradient: choose it so that
-    `step * |g|` is of the order of `|theta|`. A second derivative is refused.
+    `step * |g|` is of the order of `|theta|`, or let "auto" do so. `two_sided` takes
+    `(y(theta + step g) - y(theta - step g)) / (2 step)`, for two more solves. A second derivative is refused.
 
     >>> import torch
     >>> from solverlayers import SolverLayer
@@ -37,12 +69,41 @@ class Blackbox(_DifferenceRule):
     tensor([[-0.5000,  0.5000]])
     """
 
-    def __init__(self, step: float = 10.0):
+    def __init__(self, step: Step = 10.0, two_sided: bool = False):
         super().__init__()
-        self.step = step
+        self.step, self.two_sided = step, two_sided
 
     def forward(self, oracle: Oracle, theta: Tensor) -> Tensor:
-        return finite_difference(oracle, theta, self.step)
+        return self._difference(oracle, theta, theta)
+
+
+class LPGD(Rule):
+    """Lagrangian proximal gradient descent for linear objectives (Paulus, Martius & Musil, ICML 2024).
+
+    The gradient of the lower Lagrange-Moreau envelope of the linearised loss, for scores to maximise:
+    `(y(theta) - y_rho(theta - tau g)) / tau`, where `y_rho` maximises `<theta - tau g, y> - rho/2 |y - y(theta)|^2`. A negative
+    `tau` gives the upper envelope, `(y_rho(theta + |tau| g) - y(theta)) / |tau|`; `two_sided` the average of both, for two
+    more solves. With `rho = 0` it is `Blackbox(step=tau)`.
+
+    With `rho > 0` the distance has to be linear in `y`, so that the solver itself can solve the proximal problem at scores
+    `theta - tau g + rho (y(theta) - c)`: `c = 1/2` for solvers that declare `binary`, `c = 0` for those that declare
+    `constant_norm`; others are refused. A second derivative is refused.
+    """
+
+    def __init__(self, tau: float = 1.0, rho: float = 0.0, two_sided: bool = False):
+        super().__init__()
+        self.tau, self.rho, self.two_sided = tau, rho, two_sided
+
+    def forward(self, oracle: Oracle, theta: Tensor) -> Tensor:
+        centre = distance_centre(self, oracle.solver) if self.rho else 0.0
+        return finite_difference(oracle, theta, self.tau, Scheme(self.two_sided, pull=self.rho, centre=centre))
+
+    def check(self, solver: Solver) -> None:
+        needs_objective(self, solver)
+        if self.tau == 0 or not self.rho >= 0:
+            raise ValueError(f"LPGD: tau={self.tau!r} and rho={self.rho!r}; tau must not be zero, and rho not negative.")
+        if self.rho:
+            distance_centre(self, solver)
 
 
 class IMLE(_DifferenceRule):
@@ -50,41 +111,100 @@ class IMLE(_DifferenceRule):
 
     Forward: the mean of `y(theta + sigma e_s)` over `samples` draws, all solved in one call. Backward:
     `mean_s (y(theta + sigma e_s) - y(theta - step g + sigma e_s)) / step`. The division by `step` is not in the paper's
-    Algorithm 1, which leaves it to the learning rate. A second derivative is refused.
+    Algorithm 1, which leaves it to the learning rate. `step` may be "auto", `two_sided` takes central differences, as in
+    `Blackbox`. A second derivative is refused.
     """
 
-    def __init__(self, step: float = 10.0, sigma: float = 1.0, samples: int = 1, noise: Noise | None = None):
+    def __init__(
+        self,
+        step: Step = 10.0,
+        sigma: float = 1.0,
+        samples: int = 1,
+        noise: Noise | None = None,
+        two_sided: bool = False,
+    ):
         super().__init__()
-        self.step, self.sigma, self.samples = step, sigma, samples
+        self.step, self.sigma, self.samples, self.two_sided = step, sigma, samples, two_sided
         self.noise = Gumbel() if noise is None else noise
 
     def forward(self, oracle: Oracle, theta: Tensor) -> Tensor:
         if not self.training:
             return oracle(theta)
-        eta = theta + self.sigma * self.noise.sample(theta.expand(self.samples, *theta.shape))
-        # the mean hands each sample g / samples, so the step is stretched to make every target theta - step g
-        return finite_difference(oracle, eta, self.step * self.samples).mean(0)
+        return self._difference(oracle, draw(theta, self.sigma, self.samples, self.noise), theta).mean(0)
 
     def check(self, solver: Solver) -> None:
         super().check(solver)
         check_samples(self, self.samples, self.sigma)
 
 
-def check_samples(rule: Rule, samples: int, sigma: float) -> None:
+class AIMLE(Rule):
+    """Adaptive I-MLE (Minervini et al., AAAI 2023): a step that finds its own size.
+
+    As `IMLE` with `step = alpha |theta| / |g|`, with norms over the batch. After each backward pass while training, `alpha`
+    grows by `rate` if the running mean of the non-zeros of the gradient, per instance and sample, is below `target`, and shrinks
+    by `rate` otherwise, never below zero, where the gradient is zero. `target` is a count of entries, so for large solutions it
+    is well above one. `alpha` starts at `start`, the running mean (`nonzeros`, with decay 0.9) at `target`; both are buffers.
+
+    A second derivative is refused, and so are `torch.func` and `torch.compile` while training: `alpha` changes in the backward
+    pass, which they forbid. In `eval()` all work.
+    """
+
+    alpha: Tensor
+    nonzeros: Tensor
+
+    def __init__(
+        self,
+        target: float = 1.0,
+        rate: float = 1e-3,
+        sigma: float = 1.0,
+        samples: int = 1,
+        noise: Noise | None = None,
+        two_sided: bool = False,
+        start: float = 1.0,
+    ):
+        super().__init__()
+        self.target, self.rate, self.sigma, self.samples = target, rate, sigma, samples
+        self.noise = Gumbel() if noise is None else noise
+        self.two_sided, self.start = two_sided, start
+        self.register_buffer("alpha", torch.tensor(float(start)))
+        self.register_buffer("nonzeros", torch.tensor(float(target)))
+
+    def forward(self, oracle: Oracle, theta: Tensor) -> Tensor:
+        if not self.training:
+            return oracle(theta)
+        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+            raise RuntimeError(
+                "AIMLE adapts its step in the backward pass, which torch.func and torch.compile forbid. Use it in plain eager "
+                "mode, call eval() first, or use IMLE(step='auto')."
+            )
+        eta = draw(theta, self.sigma, self.samples, self.noise)
+        if eta.requires_grad:
+            solutions = max(math.prod(eta.shape[: eta.ndim - oracle.event_dim]), 1)
+            eta.register_hook(lambda grad: self._adapt(grad.count_nonzero() / solutions))
+        size = self.alpha * _size(theta.expand_as(eta), 2)
+        return _relative_difference(oracle, eta, size, self.two_sided, norm=2).mean(0)
+
+    @torch.no_grad()
+    def _adapt(self, nonzeros: Tensor) -> None:
+        self.nonzeros.lerp_(nonzeros, 0.1)
+        self.alpha.add_(torch.where(self.nonzeros < self.target, self.rate, -self.rate)).clamp_(min=0)
+
+    def check(self, solver: Solver) -> None:
+        needs_objective(self, solver)
+        check_samples(self, self.samples, self.sigma)
+        if not (self.target > 0 and self.rate > 0 and self.start >= 0):
+            raise ValueError(
+                f"AIMLE: target={self.target!r}, rate={self.rate!r} and start={self.start!r}; target and rate must be positive, "
+                f"and start not negative."
+            )
+
+
+def check_samples(asker: object, samples: int, sigma: float) -> None:
     """Refuses a number of samples below one and a scale that is not positive."""
     if samples < 1 or not sigma > 0:
-        raise ValueError(f"{type(rule).__name__}: samples={samples!r} and sigma={sigma!r}; both must be positive.")
+        raise ValueError(f"{type(asker).__name__}: samples={samples!r} and sigma={sigma!r}; both must be positive.")
 
 
-def perturb(theta: Tensor, sigma: float, samples: int, noise: Noise, multiplicative: bool) -> tuple[Tensor, Tensor]:
-    """Perturbed scores, held constant, and the log-density of each given `theta`.  # (*E) -> (S, *E), (S, *E)
-
-    Additive: `eta = theta + sigma z`. Multiplicative, which keeps signs: `eta = theta exp(sigma z - sigma^2 / 2)`.
-    """
-    z = noise.sample(theta.detach().expand(samples, *theta.shape))
-    if not multiplicative:
-        eta = theta.detach() + sigma * z
-        return eta, noise.log_prob((eta - theta) / sigma)
-    eta = theta.detach() * torch.exp(sigma * z - sigma**2 / 2)
-    size = torch.where(theta == 0, 1, theta).abs().log()  # a score of exactly zero stays zero whatever the noise
-    return eta, noise.log_prob(z - (size - size.detach()) / sigma)  # log|eta| = log|theta| + sigma z - sigma^2/2 is held
+def draw(theta: Tensor, sigma: float, samples: int, noise: Noise) -> Tensor:
+    """`theta + sigma e`, with `samples` draws of `e`.  # (*E) -> (S, *E)"""
+    return theta + sigma * noise.sample(theta.expand(samples, *theta.shape))

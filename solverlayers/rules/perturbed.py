@@ -10,7 +10,7 @@ from ..noise import Gaussian, Noise
 from ..oracle import Oracle
 from ..solver import Solver
 from .base import Rule
-from .differences import check_samples, perturb
+from .differences import check_samples
 
 
 class Perturbed(Rule):
@@ -23,38 +23,81 @@ class Perturbed(Rule):
     estimates of those of the smoothed solution.
 
     `multiplicative=True` perturbs `theta exp(sigma z - sigma^2 / 2)`, which keeps the sign of costs (Dalle et al., 2022).
+    `antithetic=True` draws half of the samples and takes each with both signs; it needs symmetric noise and an even number of
+    samples, and the baseline then leaves out both of a pair.
     """
 
     def __init__(
-        self, sigma: float = 1.0, samples: int = 10, noise: Noise | None = None, multiplicative: bool = False
+        self,
+        sigma: float = 1.0,
+        samples: int = 10,
+        noise: Noise | None = None,
+        multiplicative: bool = False,
+        antithetic: bool = False,
     ):
         super().__init__()
-        self.sigma, self.samples, self.multiplicative = sigma, samples, multiplicative
+        self.sigma, self.samples, self.multiplicative, self.antithetic = sigma, samples, multiplicative, antithetic
         self.noise = Gaussian() if noise is None else noise
 
     def forward(self, oracle: Oracle, theta: Tensor) -> Tensor:
         if not self.training:
             return oracle(theta)
-        eta, log_prob = perturb(theta, self.sigma, self.samples, self.noise, self.multiplicative)
+        eta, log_prob = perturb(theta, self.sigma, self.samples, self.noise, self.multiplicative, self.antithetic)
         y = oracle(eta)
-        return replace_gradient(y.mean(0), _score_weighted(y, log_prob.flatten(-oracle.event_dim).sum(-1)))
+        log_prob = log_prob.flatten(-oracle.event_dim).sum(-1)
+        return replace_gradient(y.mean(0), score_weighted(y, log_prob, pairs=self.antithetic))
 
     def check(self, solver: Solver) -> None:
-        check_samples(self, self.samples, self.sigma)
-        if not self.noise.has_score:
-            raise ValueError(
-                f"Perturbed needs noise with a differentiable density, and {self.noise!r} has none. "
-                f"Use Gaussian or Gumbel, or the rule IMLE, which takes any noise."
-            )
+        check_perturbation(self, self.sigma, self.samples, self.noise, self.antithetic)
 
 
-def _score_weighted(y: Tensor, log_prob: Tensor) -> Tensor:
+def check_perturbation(asker: object, sigma: float, samples: int, noise: Noise, antithetic: bool) -> None:
+    """Refuses noise without a usable score, pairs of noise that is not symmetric, and odd numbers of paired samples."""
+    name = type(asker).__name__
+    check_samples(asker, samples, sigma)
+    if not noise.has_score:
+        raise ValueError(
+            f"{name} needs noise with a differentiable density, and {noise!r} has none. "
+            f"Use Gaussian or Gumbel, SumOfGamma with terms > 2 k, or the rule IMLE, which takes any noise."
+        )
+    if antithetic and (samples % 2 or not noise.symmetric):
+        raise ValueError(
+            f"{name}: antithetic pairs z, -z need symmetric noise and an even number of samples, but noise={noise!r} and "
+            f"samples={samples!r}. Use Gaussian and an even number, or antithetic=False."
+        )
+
+
+def perturb(
+    theta: Tensor, sigma: float, samples: int, noise: Noise, multiplicative: bool = False, antithetic: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Perturbed scores, held constant, and the log-density of each given `theta`.  # (*E) -> (S, *E), (S, *E)
+
+    Additive: `eta = theta + sigma z`. Multiplicative, which keeps signs: `eta = theta exp(sigma z - sigma^2 / 2)`.
+    """
+    start = theta.detach()
+    if antithetic:
+        half = noise.sample(start.expand(samples // 2, *theta.shape))
+        z = torch.cat([half, -half])
+    else:
+        z = noise.sample(start.expand(samples, *theta.shape))
+    if not multiplicative:
+        eta = start + sigma * z
+        return eta, noise.log_prob(z + (start - theta) / sigma)  # in value z exactly, with the derivative of (eta - theta) / sigma
+    eta = start * torch.exp(sigma * z - sigma**2 / 2)
+    size = torch.where(theta == 0, 1, theta).abs().log()  # a score of exactly zero stays zero whatever the noise
+    return eta, noise.log_prob(z - (size - size.detach()) / sigma)  # log|eta| = log|theta| + sigma z - sigma^2/2 is held
+
+
+def score_weighted(y: Tensor, log_prob: Tensor, pairs: bool = False) -> Tensor:
     """A surrogate whose derivatives of every order are those of E[y].  # (S, *B, *E), (S, *B) -> (*B, *E)
 
     `exp(log p - stop(log p))` is one in value and carries all derivatives of the density (Foerster et al., ICML 2018); the
-    baseline of a sample does not depend on it, so it leaves every expectation alone.
+    baseline of a sample does not depend on it, so it leaves every expectation alone. With `pairs` the two halves of the
+    samples mirror each other, and the baseline leaves out a sample and its mirror image.
     """
     weight = torch.exp(log_prob - log_prob.detach())
-    samples = len(y)
-    baseline = (y.sum(0) - y) / max(samples - 1, 1)
+    blocks = y.detach().unflatten(0, (2, -1) if pairs else (1, -1))  # (2 or 1, S', *B, *E)
+    own = blocks.sum(0)
+    others = (own.sum(0) - own) / max(len(y) - len(blocks), 1)
+    baseline = others.repeat(2 if pairs else 1, *[1] * (y.ndim - 1))
     return ((y - baseline) * weight[(...,) + (None,) * (y.ndim - weight.ndim)]).mean(0)
