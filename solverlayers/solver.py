@@ -61,6 +61,8 @@ class Solver(ABC):
     """Whether all solutions of an instance have the same sum, so that adding a constant to its scores changes nothing."""
     binary: bool = False
     """Whether all entries of a solution are 0 or 1."""
+    one_hot: bool = False
+    """Whether solutions are one-hot over the last dimension, so that `softmax(scores)` is a distribution over them."""
     constant_norm: bool = False
     """Whether all solutions of an instance have the same Euclidean norm, as rankings and spins have."""
 
