@@ -27,6 +27,7 @@ class Argmax(Solver):
     """
 
     constant_sum = True
+    one_hot = True
 
     def solve(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:  # type: ignore[override]
         check_mask(self, scores, mask)
@@ -97,7 +98,7 @@ class TopK(Solver):
     def decode(self, y: Tensor, **instance: Tensor) -> Tensor:
         """The indices of the chosen entries, ascending, then -1.  # (*S, B, n) -> (*S, B, max k)"""
         chosen = y != 0
-        index = chosen.logical_not().to(torch.uint8).sort(-1, stable=True).indices
+        index = torch.sort(~chosen, stable=True, dim=-1).indices
         index = torch.where(chosen.gather(-1, index), index, -1)
         return index[..., : int(chosen.sum(-1).max()) if chosen.numel() else 0]
 
