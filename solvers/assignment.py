@@ -93,10 +93,10 @@ class BipartiteMatching(Solver):
         self, scores: Tensor, y: Tensor, matching: Matching, objective: Tensor, mask: Tensor | None, skips: Tensor | None = None
     ) -> Solution:
         """`y` with the bound that the duals of `matching` prove."""
-        assert matching.rows is not None and matching.columns is not None
-        bound = proved_bound(scores, self.sense == "max", matching, mask, skips)
-        proved = (objective - bound).abs() <= rounding(matching)
-        return Solution(y, objective, proved, bound, {"rows": matching.rows, "columns": matching.columns})
+        assert matching.duals is not None
+        bound = proved_bound(scores, self.sense == "max", matching.duals, mask, skips)
+        proved = (objective - bound).abs() <= rounding(matching.duals)
+        return Solution(y, objective, proved, bound, dict(zip(("rows", "columns"), matching.duals)))
 
     def _check_nan(self, scores: tuple[Tensor, ...], instance: dict[str, Tensor]) -> None:
         """Nothing yet: the algorithms report NaN, which saves a pass over the scores."""
@@ -107,14 +107,14 @@ class BipartiteMatching(Solver):
         invalid = status == INVALID
         if invalid.any():
             raise InstanceError(
-                f"{name}: instance {first_instance(invalid)} has {wrong} among its scores ({int(invalid.sum())} of "
+                f"{name}: instance {first_instance(invalid)} has NaN or {wrong} among its numbers ({int(invalid.sum())} of "
                 f"{len(status)} instances). A score of {forbids} forbids a pair; {wrong} would outweigh everything.",
                 invalid,
             )
         failed = status != 0
         raise InfeasibleError(
-            f"{name}: instance {first_instance(failed)} has no matching that leaves nobody out, among the pairs that are allowed "
-            f"({int(failed.sum())} of {len(failed)} instances). {self._advice}",
+            f"{name}: instance {first_instance(failed)} has no matching of the pairs that are allowed that leaves "
+            f"nobody out ({int(failed.sum())} of {len(failed)} instances). {self._advice}",
             failed,
         )
 
@@ -128,9 +128,9 @@ class CompleteAssignment(BipartiteMatching):
     """Assignment that leaves out as few as possible: min(n, m) pairs, counted without padding.
 
     `solve(scores, mask=None, warm_start=None)`: scores `(B, n, m)` of any real or integer type; an infinite cost (or a score of
-    minus infinity) forbids a pair just as `mask` does, but never makes padding. Raises InfeasibleError, naming the instance, where
-    some row of the smaller side (either, if equal) cannot get a partner. `warm_start (B, m)` are duals of the columns, such as
-    `solve_with_info` returns for similar scores; they change how long a square instance takes, not its optimum.
+    minus infinity) forbids a pair just as `mask` does, but never makes padding. Raises InfeasibleError, naming the instance,
+    where some row of the smaller side (either, if equal) cannot get a partner. `warm_start (B, m)` are duals of the columns,
+    such as `solve_with_info` returns for similar scores; they change how long a square instance takes, not its optimum.
 
     Sums are formed in float64. Among several optimal matchings the one returned is always the same, but not specified.
     """
@@ -146,7 +146,7 @@ class CompleteAssignment(BipartiteMatching):
     def solve_with_info(self, scores: Tensor, **instance: Tensor) -> Solution:
         """Optimal matchings with duals `rows (B, n)` and `columns (B, m)` that certify them.  # (B, n, m) -> Solution
 
-        `bound` holds for every matching whatever the duals are; it equals the objective up to rounding, which proves optimality.
+        `bound` holds whatever the duals are; that it equals the objective up to rounding proves optimality.
         """
         y = self(scores, **instance)
         mask = instance.get("mask")
@@ -179,8 +179,8 @@ class CompleteAssignment(BipartiteMatching):
 class Assignment(CompleteAssignment):
     """Matching of least cost between rows and columns, known as linear assignment.
 
-    Minimises `<scores, y>` over 0/1 matrices with min(n, m) ones, at most one in each row and column. See CompleteAssignment for
-    `mask`, forbidden pairs and padding, and MaxAssignment for the greatest score.
+    Minimises `<scores, y>` over 0/1 matrices with min(n, m) ones, at most one in each row and column. See CompleteAssignment
+    for `mask`, forbidden pairs and padding, and MaxAssignment for the greatest score.
 
     >>> costs = torch.tensor([[[4.0, 1.0, 3.0], [2.0, 0.0, 5.0], [3.0, 2.0, 2.0]]])
     >>> Assignment()(costs)
@@ -262,9 +262,9 @@ class PartialAssignment(BipartiteMatching):
     """Matching of least cost in which rows and columns may stay unmatched at costs that are scores too.
 
     Minimises `<pairs, y> + <rows, 1 - sum_j y_ij> + <columns, 1 - sum_i y_ij>`, with `pairs (B, n, m)`, `rows (B, n)` and
-    `columns (B, m)` as three score tensors, so that gradients reach all of them. A solution is the tuple of the matching, the rows
-    and the columns left unmatched, in the same three shapes. Rows and columns that `mask (B, n, m)` excludes altogether are
-    padding: 0 in every part.
+    `columns (B, m)` as three score tensors, so that gradients reach all of them. A solution is the tuple of the matching, the
+    rows and the columns left unmatched, in the same three shapes. Rows and columns that `mask (B, n, m)` excludes altogether
+    are padding: 0 in every part.
 
     >>> pairs, rows, columns = torch.tensor([[[1.0, 9.0]]]), torch.tensor([[3.0]]), torch.tensor([[2.0, 2.0]])
     >>> PartialAssignment()(pairs, rows, columns)
@@ -285,7 +285,7 @@ class PartialAssignment(BipartiteMatching):
         pairs, rows, columns = (part.double() for part in scores)
         mask = instance.get("mask")
         matching = self._match(pairs, mask, rows, columns, duals=True)
-        objective = sum(inner(a, b.double(), b.ndim - 1) for a, b in zip((pairs, rows, columns), y))
+        objective = inner(pairs, y[0].double(), 2) + inner(rows, y[1].double(), 1) + inner(columns, y[2].double(), 1)
         paid = torch.where(_real(pairs, mask)[1].bool(), columns, 0.0)  # as if all columns were unmatched; a pair saves this
         info = self._certified(pairs - columns.unsqueeze(1), y, matching, objective - paid.sum(1), mask, rows)
         info.duals["columns"] = info.duals["columns"] + paid
@@ -318,8 +318,8 @@ class PartialAssignment(BipartiteMatching):
         shapes = [tuple(part.shape) for part in scores]
         if len(shapes) != 3 or len(shapes[0]) != 3 or shapes[1:] != [shapes[0][:2], shapes[0][::2]]:
             raise ValueError(
-                f"PartialAssignment: the scores have shapes {', '.join(map(str, shapes))}; expected three tensors: costs of pairs "
-                f"(B, n, m), of unmatched rows (B, n) and of unmatched columns (B, m)."
+                f"PartialAssignment: the scores have shapes {', '.join(map(str, shapes))}; expected three tensors: costs of "
+                f"pairs (B, n, m), of unmatched rows (B, n) and of unmatched columns (B, m)."
             )
         super().check(*scores, **instance)
 

@@ -5,30 +5,28 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .kernels.assignment import Matching
+Duals = tuple[Tensor, Tensor]
+"""Of rows `(B, n)` and of columns `(B, m)`, in the sense of the scores."""
 
 
-def proved_bound(
-    scores: Tensor, maximize: bool, matching: Matching, mask: Tensor | None, skips: Tensor | None = None
-) -> Tensor:
-    """The bound on the objective that the duals of `matching` prove, whatever they are.  # (B, n, m) -> (B,)
+def proved_bound(scores: Tensor, maximize: bool, duals: Duals, mask: Tensor | None, skips: Tensor | None = None) -> Tensor:
+    """The bound on the objective that `duals` prove, whatever they are.  # (B, n, m), ((B, n), (B, m)) -> (B,)
 
     `skips (B, n)` is what `kernels.assignment.assign` calls `skip_rows`.
     """
-    assert matching.rows is not None and matching.columns is not None
     sign = -1.0 if maximize else 1.0
+    rows, columns = sign * duals[0], sign * duals[1]
     costs = sign * scores.double()
     allowed = torch.ones_like(costs, dtype=torch.bool) if mask is None else mask
     costs = torch.where(allowed, costs, torch.inf)
     if skips is None:
-        return sign * _complete_bound(costs, allowed, sign * matching.rows, sign * matching.columns)
-    return sign * _row_bound(costs, allowed, (sign * matching.columns).clamp(max=0), sign * skips)
+        return sign * _complete_bound(costs, allowed, rows, columns)
+    return sign * _row_bound(costs, allowed, columns.clamp(max=0), sign * skips)
 
 
-def rounding(matching: Matching) -> Tensor:
+def rounding(duals: Duals) -> Tensor:
     """How far objective and bound of an optimal matching may be apart, because sums are rounded.  # -> (B,)"""
-    assert matching.rows is not None and matching.columns is not None
-    return 1e-11 * (matching.rows.abs().sum(1) + matching.columns.abs().sum(1))
+    return 1e-11 * (duals[0].abs().sum(1) + duals[1].abs().sum(1))
 
 
 def _complete_bound(costs: Tensor, allowed: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

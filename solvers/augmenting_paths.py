@@ -45,7 +45,7 @@ def assign(
     if not duals:
         return out
     solved = (~failed).unsqueeze(1)
-    return out._replace(rows=sign * rows.where(solved, 0.0), columns=sign * columns.where(solved, 0.0))
+    return out._replace(duals=(sign * rows.where(solved, 0.0), sign * columns.where(solved, 0.0)))
 
 
 def _invalid(costs: Tensor) -> Tensor:  # (B, ...) -> (B,)

@@ -21,14 +21,13 @@ class Matching(NamedTuple):
     """A batch of matchings.
 
     `status (B,)`, None where all are solved, says SOLVED, INFEASIBLE (no matching is possible) or INVALID (NaN scores, or
-    infinite ones in the direction that does not forbid); `solution` is 0 where not solved. The duals `rows (B, n)` and
-    `columns (B, m)` are in the sense of the scores: `rows[i] + columns[j] <= score[i, j]` for costs, `>=` for gains.
+    infinite ones in the direction that does not forbid); `solution` is 0 where not solved. `duals` are those of rows `(B, n)`
+    and of columns `(B, m)`, in the sense of the scores: `rows[i] + columns[j] <= score[i, j]` for costs, `>=` for gains.
     """
 
     solution: Tensor
     status: Tensor | None
-    rows: Tensor | None = None
-    columns: Tensor | None = None
+    duals: tuple[Tensor, Tensor] | None = None
 
 
 @cache
@@ -58,16 +57,15 @@ def assign(
     """Matchings of least cost (or greatest score) on the CPU.  # (B, n, m) -> Matching
 
     `scores` are float32, float64, int32 or int64; `mask (B, n, m)` is boolean. Without `skip_rows` every row is matched (or
-    every column, if there are fewer). `skip_rows (B, n)` is the price of leaving a row unmatched and `skip_columns (B, m)` that of
-    a column, both float64. `warm_start (B, m)`, float64, are duals of columns, used where all rows and columns get matched.
+    every column, if there are fewer). `skip_rows (B, n)` are prices of leaving rows unmatched, `skip_columns (B, m)` of
+    columns, both float64. `warm_start (B, m)`, float64, are duals of columns, used where all rows and columns get matched.
     """
     count, n, m = scores.shape
     scores = scores.contiguous()
     options = [None if t is None else t.contiguous() for t in (mask, skip_rows, skip_columns, warm_start)]
     solution = torch.empty_like(scores)
     status = (ctypes.c_uint8 * count)()
-    rows = torch.empty(count, n, dtype=torch.float64) if duals else None
-    columns = torch.empty(count, m, dtype=torch.float64) if duals else None
+    dual = (torch.empty(count, n, dtype=torch.float64), torch.empty(count, m, dtype=torch.float64)) if duals else None
     build = library()
     assert build is not None
     chunk, threads = _chunks(count, n * m)
@@ -79,12 +77,11 @@ def assign(
         m,
         maximize,
         solution.data_ptr(),
-        None if rows is None else rows.data_ptr(),
-        None if columns is None else columns.data_ptr(),
+        *((None, None) if dual is None else (dual[0].data_ptr(), dual[1].data_ptr())),
         status,
         chunk,
         threads,
     )
     if failures < 0:
         raise MemoryError(f"The assignment kernel found no memory for {count} matrices of {n} x {m}.")
-    return Matching(solution, torch.tensor(status, dtype=torch.uint8) if failures else None, rows, columns)
+    return Matching(solution, torch.tensor(status, dtype=torch.uint8) if failures else None, dual)
