@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from ..oracle import Oracle
+from ..relaxations import Relaxation
 from ..solver import Solver
 from .base import SurrogateRule
 
@@ -45,18 +46,32 @@ class Identity(SurrogateRule):
 class StraightThrough(SurrogateRule):
     """Straight-through estimator (Bengio, Leonard & Courville, 2013), plain or through a relaxation of the solver.
 
-    `relaxation` maps `theta`, the scores turned to be maximised, into the convex hull of the solutions: `torch.sigmoid` for a
-    threshold, `softmax` for an argmax. Backward: `J^T g` with the relaxation's Jacobian `J`; without one, `g` itself, which
-    for linear objectives is the same as `Identity`. Second derivatives are those of the relaxation.
+    `relaxation` maps `theta`, the scores turned to be maximised, into the convex hull of the solutions: one of
+    `solverlayers.relaxations`, which gets the instances' mask and is checked against the solver, or any function or module, such
+    as `torch.sigmoid`. Backward: `J^T g` with the relaxation's Jacobian `J`; without one, `g` itself, which for linear
+    objectives is the same as `Identity`. No extra solve. Second derivatives are those of the relaxation.
+
+    >>> import torch
+    >>> from solverlayers import SolverLayer
+    >>> from solverlayers.relaxations import Softmax
+    >>> from solverlayers.solvers import Argmax
+    >>> x = torch.tensor([[0.0, 0.0]], requires_grad=True)
+    >>> (SolverLayer(Argmax(), StraightThrough(Softmax()))(x) * torch.tensor([4.0, 0.0])).sum().backward()
+    >>> x.grad
+    tensor([[ 1., -1.]])
     """
 
-    def __init__(self, relaxation: Callable[[Tensor], Tensor] | None = None):
+    def __init__(self, relaxation: Relaxation | Callable[[Tensor], Tensor] | None = None):
         super().__init__()
         self.relaxation = relaxation
 
     def surrogate(self, oracle: Oracle, theta: Tensor, y: Tensor) -> Tensor:
-        return theta if self.relaxation is None else self.relaxation(theta)
+        if self.relaxation is None:
+            return theta
+        return self.relaxation(theta, oracle.mask) if isinstance(self.relaxation, Relaxation) else self.relaxation(theta)
 
     def check(self, solver: Solver) -> None:
         if self.relaxation is None:
             _needs_same_shape(self, solver)
+        elif isinstance(self.relaxation, Relaxation):
+            self.relaxation.check(solver)

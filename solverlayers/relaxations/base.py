@@ -1,0 +1,93 @@
+"""What a relaxation is."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ..solver import Solver
+
+_HALF = (torch.float16, torch.bfloat16)
+BIG = 1e30
+"""Stands for infinity where an infinite score would make NaN of its own gradient; its sums still fit single precision."""
+
+
+class Relaxation:
+    """`theta`, the scores to maximise, to a point of the convex hull of the solutions, differentiable.
+
+    Called as `relaxation(theta)` or `relaxation(theta, mask)`; subclasses define `relax`. Entries outside the mask are 0 in the
+    output, whatever their scores, NaN included. Half precision is computed in single precision.  # (*S, B, *E) -> (*S, B, *E)
+    """
+
+    event_dim: ClassVar[int | None] = 1
+    """How many trailing dimensions belong to one instance; None for any number."""
+    one_hot: ClassVar[bool] = False
+    """Whether the solutions it relaxes are one-hot."""
+    constant_sum: ClassVar[bool | None] = None
+    """Whether all points of an instance have the same sum; None where it may be either."""
+    same_shape: ClassVar[bool] = True
+    """Whether the output has the shape of `theta`."""
+    shared: ClassVar[tuple[str, ...]] = ()
+    """Names of fields that the solver must have too, with the same value."""
+
+    def relax(self, theta: Tensor, mask: Tensor | None) -> Tensor:
+        """The relaxation; scores outside the mask are zero, and what is returned there is ignored."""
+        raise NotImplementedError
+
+    def __call__(self, theta: Tensor, mask: Tensor | None = None) -> Tensor:
+        wide = theta.float() if theta.dtype in _HALF else theta
+        if mask is None:
+            return self.relax(wide, None).to(theta.dtype)
+        y = self.relax(torch.where(mask, wide, 0), mask)
+        return (torch.where(mask, y, 0) if self.same_shape else y).to(theta.dtype)
+
+    def check(self, solver: Solver) -> None:
+        """Raises ValueError, with advice, where the output cannot lie in the convex hull of the solver's solutions."""
+        reason = self._mismatch(solver)
+        if reason:
+            raise ValueError(
+                f"{self!r} does not relax {solver!r}: {reason}. Softmax, Sparsemax and Entmax relax an argmax; SoftTopK and "
+                f"EntropicTopK a choice of k; SoftRank, EntropicRank and Ranks ranks; Sinkhorn a matching; SoftMinPath a path on "
+                f"a grid; Sigmoid a free choice of each entry. For any solver there are Identity, Perturbed, Regularized and DAB."
+            )
+
+    def _mismatch(self, solver: Solver) -> str:
+        if self.event_dim not in (None, solver.event_dim):
+            return f"it works on {self.event_dim} dimensions of the scores, and one instance of the solver has {solver.event_dim}"
+        if self.same_shape and not solver.same_shape:
+            return "it keeps the shape of the scores, and the solver may return another"
+        if not self.same_shape and solver.same_shape:
+            return "it returns a permutation matrix, and solutions have the shape of the scores (Ranks turns it into ranks)"
+        if self.one_hot and not solver.one_hot:
+            return "its points are mixtures of one-hot vectors, and the solver has other solutions"
+        if self.constant_sum is not None and self.constant_sum != solver.constant_sum and solver.same_shape:
+            mine, theirs = ("have", "may not") if self.constant_sum else ("need not have", "do")
+            return f"its points {mine} a constant sum, and solutions of the solver {theirs}"
+        for name in self.shared:
+            if getattr(solver, name, None) != getattr(self, name):
+                theirs = f"has {name}={getattr(solver, name)!r}" if hasattr(solver, name) else f"has no {name}"
+                return f"it has {name}={getattr(self, name)!r}, and the solver {theirs}"
+        return ""
+
+
+def positive(relaxation: Relaxation, *names: str) -> None:
+    """Refuses a field that is not positive."""
+    for name in names:
+        value = getattr(relaxation, name)
+        if not value > 0:
+            raise ValueError(f"{type(relaxation).__name__}: {name}={value!r}; it must be positive.")
+
+
+def usable(theta: Tensor, mask: Tensor | None) -> Tensor:
+    """The entries that may be used: inside the mask, and with a score above minus infinity."""
+    finite = theta > -torch.inf
+    return finite if mask is None else finite & mask
+
+
+def masked_softmax(theta: Tensor, mask: Tensor | None) -> Tensor:
+    """Softmax over the last dimension among the entries of the mask; 0 outside it, also where no entry is inside."""
+    if mask is None:
+        return theta.softmax(-1)
+    return torch.where(mask, torch.where(mask, theta, torch.finfo(theta.dtype).min).softmax(-1), 0)
