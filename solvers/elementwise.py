@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,15 +14,12 @@ from solverlayers.solver import Solution, Solver
 from .common import check_mask, without_objective
 
 
-@dataclass(frozen=True)
 class Elementwise(Solver):
     """A hard function of each entry by itself; `mask=` (B, *E) gives 0 outside.
 
     `event_dim` says how many trailing dimensions an instance has: 3 for feature maps `(B, C, H, W)`. The values do not depend
     on it, only what is summed in an objective or normalised by a projection does.
     """
-
-    event_dim: int = field(default=1, kw_only=True)  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         _check_event_dim(self, self.event_dim)
@@ -59,6 +56,7 @@ class Sign(Elementwise):
     """
 
     margin: float = 0.0
+    event_dim: int = 1  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -93,6 +91,7 @@ class Threshold(Elementwise):
     """
 
     at: float = 0.0
+    event_dim: int = 1  # type: ignore[misc]
 
     @property
     def scale_free(self) -> bool:  # type: ignore[override]
@@ -114,6 +113,8 @@ class Round(Elementwise):
     >>> Round()(torch.tensor([[0.4, 0.5, 1.5, -2.7]]))
     tensor([[ 0.,  0.,  2., -3.]])
     """
+
+    event_dim: int = 1  # type: ignore[misc]
 
     @property
     def scale_free(self) -> bool:  # type: ignore[override]

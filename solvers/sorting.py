@@ -20,6 +20,11 @@ from .kernels import ranking, usable
 
 _WIDER = {dtype: torch.float32 for dtype in (torch.float16, torch.bfloat16)}
 _WIDER |= {dtype: torch.int32 for dtype in (torch.int8, torch.int16, torch.uint8)}
+# The number up to which a dtype has all integers.
+_LAST_INTEGER = {
+    dtype: int(2 / torch.finfo(dtype).eps) for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+}
+_LAST_INTEGER |= {d: torch.iinfo(d).max for d in (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8)}
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class Ranking(Solver):
 
     def solve(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:  # type: ignore[override]
         check_mask(self, scores, mask)
-        limit = _last_integer(scores.dtype)
+        limit = _LAST_INTEGER.get(scores.dtype, 0)
         if scores.shape[-1] > limit:
             raise ValueError(
                 f"Ranking: {scores.dtype} cannot tell {scores.shape[-1]} ranks apart, only {limit}. Convert the scores, for "
@@ -70,7 +75,7 @@ class Permutation(Solver):
 
     `P[r, i] = 1` where entry `i` takes place `r`; equal scores keep their order. Instance data: `mask` (B, n); places beyond
     the number of entries in the mask are rows of zeros. Shapes: `(B, n) -> (B, n, n)`. It is a hard function of the scores, not
-    an optimum in their shape, so use DAB, Perturbed or StraightThrough with a relaxation, or an assignment solver on
+    an optimum in their shape, so use DAB, Perturbed or StraightThrough with a relaxation, or `MaxAssignment` on
     `assignment_scores(scores)`. `decode` gives the order, as `argsort` does.
 
     >>> x = torch.tensor([[0.3, 0.1, 0.2]])
@@ -90,7 +95,8 @@ class Permutation(Solver):
 
     def solve(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:  # type: ignore[override]  # (B, n) -> (B, n, n)
         check_mask(self, scores, mask)
-        order = argsort(_ranks(scores.to(_WIDER.get(scores.dtype, scores.dtype)), mask, self.descending)).unsqueeze(-1)
+        wide = scores.to(_WIDER.get(scores.dtype, scores.dtype))  # a rank must be exact here too
+        order = argsort(_ranks(wide, mask, self.descending)).unsqueeze(-1)
         square = scores.new_zeros(*scores.shape, scores.shape[-1])
         return square.scatter_(-1, order.clamp_min(0), (order >= 0).to(scores.dtype))
 
@@ -138,9 +144,9 @@ def assignment_scores(scores: Tensor, descending: bool = False) -> Tensor:
     """Sorting as an assignment of entries to places: the outer product of places and scores.  # (*S, n) -> (*S, n, n)
 
     By the rearrangement inequality (Hardy, Littlewood and Polya, 1934, theorem 368), `sum_ri P[r, i] places[r] scores[i]` with
-    ascending places is greatest for the permutation that sorts. So an assignment solver that maximises gives, on
-    these scores, the matrix of `Permutation` (where no two scores are equal), it is linear in them, and every rule works.
-    The product is plain torch, so gradients flow on to `scores`. Places are spaced evenly over [-1, 1].
+    ascending places is greatest for the permutation that sorts. So `MaxAssignment` gives, on these scores, the matrix of
+    `Permutation` (where no two scores are equal); it is linear in them, and every rule works. The product is plain torch, so
+    gradients flow on to `scores`. Places are spaced evenly over [-1, 1].
 
     >>> assignment_scores(torch.tensor([[3.0, 1.0]]))
     tensor([[[-3., -1.],
@@ -151,10 +157,11 @@ def assignment_scores(scores: Tensor, descending: bool = False) -> Tensor:
 
 
 def _ranks(scores: Tensor, mask: Tensor | None, descending: bool) -> Tensor:
-    wide = scores.to(_WIDER.get(scores.dtype, scores.dtype))
-    if wide.dtype in ranking.DTYPES and usable(wide):
-        return ranking.ranks(wide, mask, descending).to(scores.dtype)
-    return _torch_ranks(wide, mask, descending).to(scores.dtype)
+    if scores.dtype in _WIDER:
+        return _ranks(scores.to(_WIDER[scores.dtype]), mask, descending).to(scores.dtype)
+    if scores.dtype in ranking.DTYPES and usable(scores):
+        return ranking.ranks(scores, mask, descending)
+    return _torch_ranks(scores, mask, descending)
 
 
 def _torch_ranks(scores: Tensor, mask: Tensor | None, descending: bool) -> Tensor:
@@ -166,8 +173,3 @@ def _torch_ranks(scores: Tensor, mask: Tensor | None, descending: bool) -> Tenso
         taken = mask.gather(-1, order)
         count = torch.where(taken, taken.cumsum(-1), 0).to(scores.dtype)  # masked entries do not count, wherever they are
     return torch.empty_like(scores).scatter_(-1, order, count)
-
-
-def _last_integer(dtype: torch.dtype) -> int:
-    """The number up to which all integers are exact."""
-    return int(2 / torch.finfo(dtype).eps) if dtype.is_floating_point else torch.iinfo(dtype).max

@@ -1,20 +1,19 @@
 // Ranks of the rows of a matrix: out[i] = 1 + the number of entries that come before entry i in stable ascending order.
 //
-// Idea: a rank needs no sorted copy, and no branch that depends on the scores. Deal the entries into about as many evenly spaced
-// buckets as there are entries, keeping their order within a bucket. An entry is then off its sorted place by less than the
-// size w of the fullest bucket, and only its w neighbours to the left and right say by how much:
+// Idea: a rank needs no sorted copy, and hardly a branch that depends on the scores. Deal the entries into evenly spaced buckets,
+// half as many as there are entries or more, keeping their order within a bucket. Where the fullest bucket has w + 1 entries, an
+// entry is then at most w places away from its sorted place, and its w neighbours on either side say how many:
 //
 //     rank at place p  =  1 + p + #{d <= w: key[p + d] < key[p]} - #{d <= w: key[p - d] > key[p]},
 //
 // which is counted for a whole register of places at a time. Equal keys count on neither side, so the order is stable. A bucket
-// that is overfull (skewed scores, many ties) is taken out and dealt again by the range of its own keys; each time
-// six bits of the keys are settled at least, so the time is linear for every input. Few entries are compared with all others.
+// that is overfull (skewed scores, many ties) is dealt again by the range of its own keys; each time six bits of the keys are
+// settled at least, so the time is linear for every input. Few entries are simply compared with all others.
 //
 // Buckets are even in the scores the first time and even in their keys, integers that sort as the scores do, after that.
 // Sources: Knuth, The Art of Computer Programming 3, section 5.2 (comparison counting, distribution counting); the keys of
 // floats are Herf's ("Radix Tricks", 2001).
 #include <algorithm>
-#include <cmath>
 #include <limits>
 
 #include "parallel.hpp"
@@ -22,9 +21,10 @@
 
 namespace {
 
-constexpr int64_t kFew = 48;             // up to here comparing all pairs beats dealing into buckets
-constexpr int64_t kWindow = 32;          // a bucket with more entries is overfull
-constexpr int kFewestBits = 6, kMostBits = 13;  // of the bucket number; 2^13 counters fit the first-level cache
+constexpr int64_t kFew = 48;     // up to here comparing all pairs beats dealing into buckets
+constexpr int64_t kWindow = 32;  // a bucket with more entries is overfull
+constexpr int kFewestBits = 6;   // of a bucket number
+constexpr int kMostBits = 13;    // so that the counters fit the first-level cache
 
 template <class T>
 using Key = std::conditional_t<sizeof(T) == 8, int64_t, int32_t>;
@@ -205,7 +205,7 @@ void rank_many(Entries<K> entries, int64_t m, int64_t before, bool first, Entrie
     most = std::max(most, entries.keys[i]);
   }
   if (least == most) return rank_in_order(entries, m, before, out);
-  const int bits = std::clamp(64 - __builtin_clzll(uint64_t(m - 1)), kFewestBits, kMostBits);
+  const int bits = std::clamp(63 - __builtin_clzll(uint64_t(m - 1)), kFewestBits, kMostBits);
   int buckets = 0;
   bool alike = false;
   if (std::is_floating_point_v<T> && first) buckets = number_by_score(least, most, entries.keys, m, bits, numbers);
@@ -286,7 +286,7 @@ int rank_rows(const T* scores, const uint8_t* mask, int64_t rows, int64_t n, boo
     return rank_rows<T>(scores, mask, rows, n, descending != 0, threads, out);                                              \
   }
 
-RANKING(ranking_float32, float)
-RANKING(ranking_float64, double)
-RANKING(ranking_int32, int32_t)
-RANKING(ranking_int64, int64_t)
+RANKING(solverlayers_ranking_float32, float)
+RANKING(solverlayers_ranking_float64, double)
+RANKING(solverlayers_ranking_int32, int32_t)
+RANKING(solverlayers_ranking_int64, int64_t)

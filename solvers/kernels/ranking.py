@@ -45,7 +45,7 @@ def ranks(scores: Tensor, mask: Tensor | None = None, descending: bool = False) 
 
 @cache
 def _kernel(dtype: torch.dtype) -> Callable[..., int]:
-    kernel = getattr(library(), f"ranking_{str(dtype).removeprefix('torch.')}")
+    kernel = getattr(library(), f"solverlayers_ranking_{str(dtype).removeprefix('torch.')}")
     pointer, size = ctypes.c_void_p, ctypes.c_int64
     kernel.argtypes = (pointer, pointer, size, size, ctypes.c_int, ctypes.c_int, pointer)
     kernel.restype = ctypes.c_int
