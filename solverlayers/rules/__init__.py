@@ -2,6 +2,11 @@
 
 from .base import Rule as Rule
 from .base import SurrogateRule as SurrogateRule
+from .categorical import CategoricalStraightThrough as CategoricalStraightThrough
+from .categorical import GappedStraightThrough as GappedStraightThrough
+from .categorical import GumbelRao as GumbelRao
+from .categorical import GumbelSoftmax as GumbelSoftmax
+from .categorical import ReinMax as ReinMax
 from .dab import DAB as DAB
 from .differences import AIMLE as AIMLE
 from .differences import IMLE as IMLE
