@@ -1,0 +1,71 @@
+"""Cheapest paths of cells on the CPU, compiled: see `grid_path.cpp` for the algorithm."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from . import library
+
+SOLVED, UNREACHABLE, INVALID = 0, 1, 2
+
+_ARGUMENTS = [*[ctypes.c_void_p] * 4, *[ctypes.c_int64] * 3, ctypes.c_int, *[ctypes.c_void_p] * 3, ctypes.c_int]
+
+
+class Paths(NamedTuple):
+    """A batch of paths.
+
+    `status (B,)`, None where all are solved, says SOLVED, UNREACHABLE, or INVALID (a negative cost, or NaN); `solution` is 0
+    where not solved. `distances`, in the shape of the grid or `(B, nodes)`, are from the source and at most the target's.
+    """
+
+    solution: Tensor
+    status: Tensor | None
+    distances: Tensor | None = None
+
+
+@cache
+def _function(build: ctypes.CDLL, dtype: torch.dtype) -> Any:
+    function = getattr(build, f"solverlayers_grid_path_{str(dtype).removeprefix('torch.')}")
+    function.argtypes, function.restype = _ARGUMENTS, ctypes.c_int64
+    return function
+
+
+def find(
+    costs: Tensor,
+    neighbours: int,
+    mask: Tensor | None = None,
+    source: Tensor | None = None,
+    target: Tensor | None = None,
+    distances: bool = False,
+) -> Paths:
+    """The cheapest path of cells from source to target in each grid, on the CPU.  # (B, H, W) -> Paths
+
+    `costs` are float32 or float64, with at least one cell; `mask (B, H, W)` is boolean; `source (B,)` and `target (B,)`,
+    int64, are row-major numbers of cells, by default the first and the last.
+    """
+    count, height, width = costs.shape
+    inputs = [None if t is None else t.contiguous() for t in (costs, mask, source, target)]
+    solution = torch.empty(costs.shape, dtype=costs.dtype)
+    status = torch.empty(count, dtype=torch.uint8)
+    potential = torch.empty(costs.shape, dtype=costs.dtype) if distances else None
+    build = library()
+    assert build is not None
+    failures = _function(build, costs.dtype)(
+        *[t if t is None else t.data_ptr() for t in inputs],
+        count,
+        height,
+        width,
+        neighbours,
+        solution.data_ptr(),
+        None if potential is None else potential.data_ptr(),
+        status.data_ptr(),
+        torch.get_num_threads(),
+    )
+    if failures < 0:
+        raise MemoryError(f"The grid path kernel found no memory for {count} grids of {height} x {width}.")
+    return Paths(solution, status if failures else None, potential)

@@ -1,0 +1,81 @@
+"""What all shortest path problems share."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+
+from solverlayers.errors import InfeasibleError, InstanceError, first_instance
+from solverlayers.solver import Solution, Solver, inner
+
+from .kernels.grid_path import INVALID, UNREACHABLE, Paths
+
+_NATIVE = (torch.float32, torch.float64)
+
+
+class ShortestPath(Solver):
+    """Cheapest paths from a source to a target under non-negative costs; the solution marks what the path uses.
+
+    Distances are sums in the dtype of the scores, rounded after each addition, so a path is optimal up to that rounding: for
+    the best accuracy pass float64. Integer costs are summed in float64, exactly as long as paths cost less than 2**53.
+    """
+
+    sense = "min"
+
+    def clip(self, scores: Tensor) -> Tensor:
+        """Costs made non-negative.  # (B, *E) -> (B, *E)"""
+        return scores.clamp_min(0)
+
+    def solve(self, scores: Tensor, **instance: Tensor) -> Tensor:  # type: ignore[override]
+        return self._paths(scores, False, **instance).solution
+
+    def solve_with_info(self, scores: Tensor, **instance: Tensor) -> Solution:  # type: ignore[override]
+        """The paths, with their lengths as bounds and potentials that prove them.
+
+        `duals["potential"]` are the distances from the source, none greater than the target's. The difference along an edge (or
+        into a cell) is never more than its cost, so no path can be shorter than the target's potential.
+        """
+        with torch.no_grad():
+            self.check(scores, **instance)
+            paths = self._paths(scores, True, **instance)
+            assert paths.distances is not None
+            objective = inner(scores, paths.solution, self.event_dim)
+            optimal = torch.ones(len(scores), dtype=torch.bool, device=scores.device)
+            bound = paths.distances.flatten(1).amax(1)  # the target's, since none is greater
+            return Solution(paths.solution, objective, optimal, bound, {"potential": paths.distances})
+
+    @abstractmethod
+    def _paths(self, scores: Tensor, distances: bool, **instance: Tensor) -> Paths:
+        """The paths, with the distances if they are asked for.  # (B, *E) -> Paths"""
+
+    def _native(self, scores: Tensor) -> Tensor:
+        """`scores` in a type in which distances are summed."""
+        if scores.dtype in _NATIVE:
+            return scores
+        return scores.to(torch.float32 if scores.dtype.is_floating_point else torch.float64)
+
+    def _finish(self, paths: Paths, scores: Tensor, mask: Tensor | None, advice: str) -> Paths:
+        """The paths in the dtype of the scores; refuses instances without an answer, with `advice` where there is no path."""
+        if paths.status is not None:
+            self._refuse(paths.status, scores if mask is None else scores.where(mask, torch.zeros_like(scores)), advice)
+        return paths if paths.solution.dtype == scores.dtype else paths._replace(solution=paths.solution.to(scores.dtype))
+
+    def _refuse(self, status: Tensor, scores: Tensor, advice: str) -> None:
+        name, count = type(self).__name__, len(status)
+        invalid = status == INVALID
+        if invalid.any():
+            first = first_instance(invalid)
+            raise InstanceError(
+                f"{name}: instance {first} has a negative cost ({scores[first].min().item():g}; {int(invalid.sum())} of "
+                f"{count} instances). Shortest paths need costs >= 0: end the network in softplus or abs, or use "
+                f"`solver.clip(scores)`, as a layer does.",
+                invalid,
+            )
+        failed = status == UNREACHABLE
+        raise InfeasibleError(
+            f"{name}: instance {first_instance(failed)} has no path from its source to its target ({int(failed.sum())} of "
+            f"{count} instances). {advice}",
+            failed,
+        )
