@@ -1,0 +1,263 @@
+"""What all tasks share: their settings, and the module that trains, measures and remembers."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from solverlayers import Solver, SolverLayer
+from solverlayers.noise import Noise
+from solverlayers.rules import Rule
+
+Batch = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The settings that every task has."""
+
+    epochs: int
+    batch: int  # instances per step and device
+    lr: float
+    one_cycle: bool  # the learning rate rises for a tenth of the steps, then falls to nothing (Smith, 2018); else it is steady
+    train_size: int  # instances per epoch
+    fresh: bool  # True: new training instances in every epoch; False: one fixed set
+    test_size: int  # unseen instances, measured after every epoch
+
+
+class Meter:
+    """Means of per-instance measurements, summed on the device: nothing waits for it until it is asked."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, list[Tensor]] = {}
+
+    def add(self, name: str, values: Tensor) -> None:
+        """Take note of one number per instance.  # (B,)"""
+        total = torch.stack([values.detach().sum(dtype=torch.float64), values.new_tensor(values.numel(), dtype=torch.float64)])
+        before = self.sums.get(name)
+        self.sums[name] = [total] if before is None else [before[0] + total]
+
+    def means(self, task: LightningModule) -> dict[str, float]:
+        """The means over all devices; the meter starts again from nothing."""
+        names = sorted(self.sums)
+        if not names:
+            return {}
+        totals = torch.stack([self.sums[name][0] for name in names])
+        self.sums = {}
+        totals = task.trainer.strategy.reduce(totals, reduce_op="sum")
+        return {name: float(total / count) for name, (total, count) in zip(names, totals.tolist())}
+
+
+class Stopwatch:
+    """Counts the seconds that a solver works, wherever it is called from; on a GPU by events, so that nothing waits."""
+
+    def __init__(self, solver: Solver) -> None:
+        self.solver, self.seconds = solver, 0.0
+        self.events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+        object.__setattr__(solver, "solve", self)  # solvers are frozen, and an attribute goes before the method of the class
+
+    def __call__(self, *scores: Tensor, **instance: Tensor) -> Tensor:
+        with self._timed(scores[0].device):
+            return type(self.solver).solve(self.solver, *scores, **instance)
+
+    @contextmanager
+    def _timed(self, device: torch.device) -> Iterator[None]:
+        if device.type == "cuda":
+            pair = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            pair[0].record()
+            yield
+            pair[1].record()
+            self.events.append(pair)
+        else:
+            start = time.perf_counter()
+            yield
+            self.seconds += time.perf_counter() - start
+
+    def read(self) -> float:
+        """The seconds since it was last read."""
+        if self.events:
+            torch.cuda.synchronize()
+            self.seconds += sum(a.elapsed_time(b) for a, b in self.events) / 1e3
+        seconds, self.seconds, self.events = self.seconds, 0.0, []
+        return seconds
+
+
+class Task(LightningModule):
+    """A network with a solver layer. A subclass says what an instance is, what the network does and what it costs.
+
+    Everything random in an epoch follows from (seed, epoch, device), so a run that was killed and resumed goes on exactly as
+    it would have gone.
+    """
+
+    presets: ClassVar[dict[str, Any]]
+    """Settings by name: `quick` for a look on two cores, `paper` for the paper's own numbers."""
+    default_rule: ClassVar[str]
+
+    def __init__(self, config: Any, rule: Rule, projection: str | None = None, noise: Noise | None = None, seed: int = 0):
+        super().__init__()
+        self.config, self.seed = config, seed
+        self.layer = SolverLayer(self.make_solver(config), rule, projection=projection, noise=noise)
+        self.stopwatch = Stopwatch(self.layer.solver)
+        self.meter = Meter()
+        self.history: list[dict[str, Any]] = []
+        """One record per finished epoch: epoch, step, seconds, cpu_seconds, train and test measurements."""
+
+    @staticmethod
+    @abstractmethod
+    def make_solver(config: Any) -> Solver:
+        """The solver of the layer."""
+
+    @staticmethod
+    @abstractmethod
+    def shape(config: Any) -> tuple[int, ...]:
+        """The shape of one instance's scores."""
+
+    @abstractmethod
+    def sample(self, size: int, generator: torch.Generator) -> Batch:
+        """New instances with their labels, on the device of the generator.  # -> tensors (size, ...)"""
+
+    @abstractmethod
+    def measure(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch, and measurements `(B,)` of its instances. Scores are solved with `self.solve`."""
+
+    @abstractmethod
+    def draw(self, path: Path) -> None:
+        """A picture of predictions beside the truth."""
+
+    def solve(self, scores: Tensor, **instance: Tensor) -> Tensor:
+        """The solutions of the layer; the rule's own loss and the gradient at the scores are noted.  # (B, *E) -> (B, *E)"""
+        y = self.layer(scores, **instance)
+        if self.training:
+            self.auxiliary = self.layer.auxiliary_loss(scores, y, **instance)
+            scores.register_hook(self._note_gradient)
+        else:
+            self.agreement = self.layer.agreement(scores, y, **instance).expand(len(scores))
+        return y
+
+    def _note_gradient(self, gradient: Tensor) -> None:
+        self.meter.add("moved", gradient.flatten(1).any(1))
+
+    # ---- what Lightning calls ----
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.Adam(self.parameters(), lr=self.config.lr)
+        schedule = self.make_schedule(optimizer)
+        if schedule is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def make_schedule(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler | None:
+        """How the learning rate changes from step to step; None for not at all."""
+        if not self.config.one_cycle:
+            return None
+        total = self.config.epochs * self.steps
+        return torch.optim.lr_scheduler.OneCycleLR(optimizer, self.config.lr, total_steps=total, pct_start=0.1)
+
+    @property
+    def steps(self) -> int:
+        """Steps in an epoch; instances that do not fill a batch are left out."""
+        return max(1, self.config.train_size // (self.config.batch * self.trainer.world_size))
+
+    def train_dataloader(self) -> range:
+        return range(self.steps)  # data are made, or already lie, on the training device: only their number is handed out
+
+    def val_dataloader(self) -> range:
+        return range(self.global_rank, -(-self.config.test_size // self.test_batch), self.trainer.world_size)
+
+    @property
+    def test_batch(self) -> int:
+        """Without gradients a batch may be larger."""
+        return min(4 * self.config.batch, -(-self.config.test_size // self.trainer.world_size))
+
+    def on_fit_start(self) -> None:
+        self.test_data = self.sample_in_batches(self.config.test_size, self.generator("test"))
+        if not self.config.fresh:
+            self.train_data = self.sample_in_batches(self.config.train_size, self.generator("train"))
+        past = self.history[-1] if self.history else {"seconds": 0.0, "cpu_seconds": 0.0}
+        self.clock = time.monotonic() - past["seconds"], time.process_time() - past["cpu_seconds"]
+
+    def sample_in_batches(self, size: int, generator: torch.Generator) -> Batch:
+        """`sample` in pieces that do not need much memory at a time."""
+        parts = [self.sample(min(1024, size - start), generator) for start in range(0, size, 1024)]
+        return tuple(torch.cat(column) for column in zip(*parts))
+
+    def generator(self, *purpose: str | int) -> torch.Generator:
+        """Random numbers on the training device, the same for the same seed and purpose."""
+        words = [int.from_bytes(str(word).encode(), "little") for word in purpose]
+        entropy = np.random.SeedSequence([self.seed, *words]).generate_state(1, np.uint64)[0]
+        return torch.Generator(self.device).manual_seed(int(entropy >> np.uint64(1)))
+
+    def on_train_epoch_start(self) -> None:
+        epoch = self.current_epoch
+        torch.manual_seed(self.generator("rule", epoch, self.global_rank).initial_seed())  # what rules and noise draw
+        self.stream = self.generator("fresh", epoch, self.global_rank)
+        if not self.config.fresh:  # all devices shuffle alike, and each takes its own part
+            order = torch.randperm(self.config.train_size, generator=self.generator("order", epoch), device=self.device)
+            self.order = order[self.global_rank :: self.trainer.world_size]
+        self.stopwatch.read()
+
+    def training_step(self, step: int) -> Tensor:
+        size = self.config.batch
+        batch = (
+            self.sample(size, self.stream)
+            if self.config.fresh
+            else tuple(column[self.order[step * size : (step + 1) * size]] for column in self.train_data)
+        )
+        self.auxiliary = torch.zeros((), device=self.device)
+        loss, measured = self.measure(batch)
+        self._note(loss, measured | {"auxiliary_loss": self.auxiliary.expand(len(batch[0]))})
+        return loss + self.auxiliary
+
+    def on_validation_epoch_start(self) -> None:
+        solver_seconds = self.stopwatch.read()
+        self.train_means = self.meter.means(self) | {"solver_seconds": solver_seconds}
+
+    def validation_step(self, step: int) -> None:
+        size = self.test_batch
+        loss, measured = self.measure(tuple(column[step * size : (step + 1) * size] for column in self.test_data))
+        self._note(loss, measured | {"agreement": self.agreement})
+
+    def _note(self, loss: Tensor, measured: dict[str, Tensor]) -> None:
+        for name, values in measured.items():
+            self.meter.add(name, values)
+        self.meter.add("loss", loss.expand(len(next(iter(measured.values())))))
+
+    def on_validation_epoch_end(self) -> None:
+        test = {name: value for name, value in self.meter.means(self).items() if not np.isnan(value)}
+        self.log("exact_match", test["exact_match"], prog_bar=True)
+        self.history.append(
+            {
+                "epoch": self.current_epoch + 1,
+                "step": self.global_step,
+                "seconds": time.monotonic() - self.clock[0],
+                "cpu_seconds": time.process_time() - self.clock[1],
+                "train": self.train_means,
+                "test": test,
+            }
+        )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["history"] = self.history
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.history = checkpoint["history"]
+
+    # ---- results ----
+
+    def metrics(self) -> dict[str, float]:
+        """The measurements of the last epoch on unseen instances, and those of training that have no other."""
+        last = self.history[-1]
+        of_training = {name: last["train"][name] for name in ("auxiliary_loss", "moved") if name in last["train"]}
+        solver_seconds = sum(record["train"]["solver_seconds"] for record in self.history)
+        of_training |= {"train_exact_match": last["train"]["exact_match"], "solver_seconds": solver_seconds}
+        return {**last["test"], **of_training}

@@ -1,0 +1,169 @@
+"""The command line: `solverlayers list | run | compare | doctor`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from .specs import SpecError, split_specs
+
+if TYPE_CHECKING:
+    from .running import Hardware, Run
+
+T = TypeVar("T")
+
+_FOLDER = "SOLVERLAYERS_RUN_FOLDER"  # tells the processes that Lightning starts for further devices where the first one writes
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code is 0 for success, 1 if something does not work, 2 for a name or value that means nothing."""
+    arguments = parser().parse_args(argv)
+    try:
+        return arguments.command(arguments)
+    except SpecError as error:
+        print(f"solverlayers: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; the same command with --resume goes on from the last epoch.", file=sys.stderr)
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and options."""
+    top = argparse.ArgumentParser(prog="solverlayers", description="Solvers as differentiable layers: train, compare, check.")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    listing = commands.add_parser("list", help="tasks, solvers and rules, one line each")
+    listing.set_defaults(command=_list)
+
+    run = commands.add_parser("run", help="train a task and measure it")
+    run.add_argument("task", metavar="TASK", help="a task of `solverlayers list`")
+    run.add_argument("--rule", metavar="SPEC", help='how the gradient passes, such as "imle(step=10, samples=4)"')
+    run.add_argument("--seed", type=int, help="of data, weights and noise (0)")
+    run.add_argument("--resume", action="store_true", help="go on with the run in the folder after it was stopped")
+    _shared(run)
+    run.set_defaults(command=_run)
+
+    compare = commands.add_parser("compare", help="several rules on one task, several seeds each; goes on where it was stopped")
+    compare.add_argument("task", metavar="TASK", help="a task of `solverlayers list`")
+    compare.add_argument("--rules", metavar="SPECS", required=True, help='such as "dab,identity,blackbox(step=20)"')
+    compare.add_argument("--seeds", type=int, default=3, help="runs per rule, with seeds 0, 1, ... (3)")
+    _shared(compare)
+    compare.set_defaults(command=_compare)
+
+    doctor = commands.add_parser("doctor", help="what works here: versions, devices, kernels, solvers, optional back ends")
+    doctor.set_defaults(command=_doctor)
+    return top
+
+
+def _shared(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--projection", metavar="P", help="of the scores: mean, norm, std or tangent")
+    command.add_argument("--noise", metavar="SPEC", help='added to the scores in training, such as "gaussian(0.1)"')
+    command.add_argument("--preset", help="quick (a look on two cores) or paper (the paper's own numbers)")
+    command.add_argument("--set", metavar="FIELD=VALUE", action="append", default=[], help="change a setting of the preset")
+    command.add_argument("--out", type=Path, metavar="DIR", help="where results go (runs/TASK/...)")
+    command.add_argument("--devices", default="1", help="of Lightning's Trainer: a number, a list such as 0,1, or auto (1)")
+    command.add_argument("--num-nodes", type=int, default=1, help="of Lightning's Trainer (1)")
+    command.add_argument("--strategy", default="auto", help="of Lightning's Trainer, such as ddp (auto)")
+    command.add_argument("--no-progress", action="store_true", help="no progress bar")
+
+
+def _list(_: argparse.Namespace) -> int:
+    from .catalogue import listing
+
+    print(listing())
+    return 0
+
+
+def _doctor(_: argparse.Namespace) -> int:
+    from .doctor import examine
+
+    return examine()
+
+
+def _run(a: argparse.Namespace) -> int:
+    from . import report
+    from .comparing import execute
+    from .running import is_finished
+
+    run, folder = _place(a)
+    try:
+        if is_finished(folder):
+            result = report.read_result(folder)
+        else:
+            result = _in_folder(folder, lambda: execute(run, folder, _hardware(a)))
+    except ValueError as error:  # a diverged network, an instance without a solution
+        if isinstance(error, SpecError):
+            raise
+        print(f"solverlayers: the run failed: {error}", file=sys.stderr)
+        return 1
+    if result is not None:
+        print(report.result_table(result, folder))
+    return 0
+
+
+def _compare(a: argparse.Namespace) -> int:
+    from .comparing import compare, comparison_table, write_comparison
+    from .running import Run, is_main_process
+
+    if a.seeds < 1:
+        raise SpecError(f"--seeds {a.seeds}: at least one seed is needed.")
+    runs = [
+        Run.make(a.task, rule, a.projection, a.noise, a.preset, seed, a.set)
+        for rule in split_specs(a.rules)
+        for seed in range(a.seeds)
+    ]
+    folder = a.out or Path("runs") / runs[0].task / "compare"
+    results, failures = compare(runs, folder, _hardware(a))
+    if not is_main_process():
+        return 0
+    if results:
+        print(comparison_table(write_comparison(runs[0].task, results, failures, folder)))
+        print(f"written to {folder}")
+    for rule, reason in failures.items():
+        print(f"solverlayers: {rule} failed: {reason}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _hardware(a: argparse.Namespace) -> Hardware:
+    from .running import Hardware
+
+    return Hardware(a.devices, a.num_nodes, a.strategy, progress=not a.no_progress)
+
+
+def _place(a: argparse.Namespace) -> tuple[Run, Path]:
+    """The run that is meant, and its folder: a new one, or with --resume that of the run to go on with."""
+    from .comparing import refuse_other
+    from .running import Run, newest_folder, unused_folder
+
+    given = (a.task, a.rule, a.projection, a.noise, a.preset, a.seed)
+    run = Run.make(*given, a.set)
+    root = Path("runs") / run.task
+    if _FOLDER in os.environ:  # this process drives a further device of a run that has begun
+        return Run.load(Path(os.environ[_FOLDER])), Path(os.environ[_FOLDER])
+    if not a.resume:
+        folder = a.out or unused_folder(root, run.name)
+        if (folder / "run.json").exists():
+            raise SpecError(f"{folder} holds a run already; go on with it with --resume, or choose another folder with --out.")
+        return run, folder
+    folder = a.out or newest_folder(root, run.name)
+    stored = Run.load(folder)
+    refuse_other(stored.updated(*given, a.set), folder)  # what is not typed again is as it was
+    return stored, folder
+
+
+def _in_folder(folder: Path, work: Callable[[], T]) -> T:
+    """Do the work, while processes that Lightning starts can see which folder it is for."""
+    os.environ[_FOLDER] = str(folder)
+    try:
+        return work()
+    finally:
+        del os.environ[_FOLDER]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

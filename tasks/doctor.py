@@ -1,0 +1,112 @@
+"""What works on this machine: every solver solves a tiny instance whose answer is known."""
+
+from __future__ import annotations
+
+import importlib.util
+import traceback
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from solverlayers.solvers import kernels
+
+from .catalogue import solvers
+from .report import versions
+
+BACK_ENDS = {
+    "scipy": "linear programs, and the reference of the tests",
+    "networkx": "graphs that users have already",
+    "ortools": "exact programs and routing",
+    "torch_geometric": "batches of graphs",
+    "lightning": "training of the tasks",
+    "matplotlib": "pictures of the tasks",
+    "triton": "kernels on the GPU",
+}
+
+
+@dataclass(frozen=True)
+class Example:
+    """An instance small enough to be solved by hand, and the fields of the solver that solves it."""
+
+    scores: list[Any]
+    solution: list[Any]
+    fields: dict[str, Any] = field(default_factory=dict)
+    instance: dict[str, Any] = field(default_factory=dict)
+
+
+EXAMPLES: dict[str, Example] = {
+    "Argmax": Example([0.0, 2.0, 1.0], [0, 1, 0]),
+    "Assignment": Example([[4.0, 1.0], [2.0, 3.0]], [[0, 1], [1, 0]]),
+    "GatedAssignment": Example([[4.0, 1.0], [2.0, 9.0]], [[0, 1], [1, 0]], instance={"unmatched": 5.0}),
+    "GridShortestPath": Example([[1.0, 9.0, 9.0], [9.0, 1.0, 9.0], [9.0, 9.0, 1.0]], [[1, 0, 0], [0, 1, 0], [0, 0, 1]]),
+    "HardFunction": Example([-1.6, 0.2, 1.7], [-2, 0, 1], fields={"fn": torch.floor}),
+    "MaxAssignment": Example([[4.0, 1.0], [2.0, 3.0]], [[1, 0], [0, 1]]),
+    "Permutation": Example([0.3, 0.1, 0.2], [[0, 0, 1], [1, 0, 0], [0, 1, 0]]),
+    "Ranking": Example([0.3, 0.1, 0.2], [3, 1, 2]),
+    "Round": Example([-1.6, 0.2, 0.7], [-2, 0, 1]),
+    "Sign": Example([-2.0, 0.1, 0.7], [-1, 0, 1], fields={"margin": 0.5}),
+    "Threshold": Example([-2.0, 0.1, 0.7], [0, 1, 1]),
+    "TopK": Example([3.0, 1.0, 2.0], [1, 0, 1], fields={"k": 2}),
+}
+
+
+def examine() -> int:
+    """Print what there is and what works; the exit code is 1 if anything that should work does not."""
+    print("versions")
+    for name, version in versions().items():
+        print(f"  {name:<16} {version}")
+    print("\ndevices")
+    for line in devices():
+        print(f"  {line}")
+    print("\ncompiled kernels")
+    for line in kernel_report():
+        print(f"  {line}")
+    print("\nsolvers, each on a tiny instance with a known answer")
+    broken = 0
+    for name in solvers():
+        verdict = check(name)
+        broken += verdict != "works"
+        print(f"  {name:<20} {verdict}")
+    print("\nback ends")
+    for name, use in BACK_ENDS.items():
+        found = "found" if importlib.util.find_spec(name) else "not found"
+        print(f"  {name:<16} {found:<10} {use}")
+    print(f"\n{'all solvers work' if not broken else f'{broken} of {len(solvers())} solvers do not work'}")
+    return 1 if broken else 0
+
+
+def devices() -> list[str]:
+    """The devices that torch can use."""
+    found = [f"cpu, {torch.get_num_threads()} threads"]
+    found += [f"cuda:{i}, {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
+    return found + (["mps"] if torch.backends.mps.is_available() else [])
+
+
+def kernel_report() -> list[str]:
+    """Which compiled kernels serve, and how to get them where none does."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the warning sends people here
+        variant = kernels.variant()
+    if variant != "none":
+        return [f"{variant}: the fastest of those built that this processor runs"]
+    return [
+        "none: the batched torch versions serve, which give the same answers more slowly.",
+        "To build them, install a C++17 compiler (Debian, Ubuntu: apt install g++; macOS: xcode-select --install)",
+        "and install solverlayers again: pip install --force-reinstall --no-deps . (in a checkout)",
+    ]
+
+
+def check(name: str) -> str:
+    """`works`, or what is wrong with a solver."""
+    example = EXAMPLES.get(name)
+    if example is None:
+        return "no example here to try it on"
+    try:
+        solver = solvers()[name](**example.fields)
+        got = solver(torch.tensor([example.scores]), **{key: torch.tensor([v]) for key, v in example.instance.items()})
+    except Exception as error:  # a doctor reports every disease and catches none
+        return f"fails: {traceback.format_exception_only(error)[-1].strip()}"
+    expected = torch.tensor([example.solution]).to(got)
+    return "works" if torch.equal(got, expected) else f"wrong: {got.tolist()} instead of {expected.tolist()}"

@@ -1,0 +1,231 @@
+"""What a run leaves behind: numbers, tables and pictures."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from .base import Task
+    from .running import Run
+
+INK, LIGHT, GOOD, BAD = "#1b1b1b", "#d9d9d9", "#1b7f3b", "#c0392b"
+PACKAGES = ("solverlayers", "torch", "numpy", "scipy", "lightning", "matplotlib")
+LABELS = {
+    "loss": "loss",
+    "auxiliary_loss": "loss of the rule's own network",
+    "exact_match": "exact match",
+    "train_exact_match": "exact match in training",
+    "hamming": "hamming (share of wrong entries)",
+    "regret": "regret",
+    "cost_ratio": "cost / optimal cost",
+    "cell_accuracy": "right cells",
+    "agreement": "agreement of the approximator",
+    "moved": "moved (share with a gradient)",
+    "solver_seconds": "solver seconds",
+}
+SHARES = {"exact_match", "train_exact_match", "hamming", "cell_accuracy", "agreement", "moved"}
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of what results depend on."""
+    from importlib import metadata
+
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed (a checkout)" if package == "solverlayers" else "not installed"
+    return found
+
+
+def git_commit() -> str | None:
+    """The commit of the checkout that runs, with `+changes` where files differ from it; None outside a checkout."""
+    here = Path(__file__).resolve().parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        if not (here.parent / ".git").exists():  # installed into somebody else's repository, perhaps
+            return None
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def write_result(run: Run, task: Task, folder: Path) -> dict[str, Any]:
+    """Pictures first, `result.json` last: where it is, the run is complete. Returns its content."""
+    last = task.history[-1]
+    device = torch.cuda.get_device_name() if task.device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+    result = {
+        **dataclasses.asdict(run),
+        "rule": repr(task.layer.rule),
+        "noise": None if task.layer.noise is None else repr(task.layer.noise),
+        "metrics": task.metrics(),
+        "seconds": last["seconds"],
+        "cpu_seconds": last["cpu_seconds"],
+        "device": device,
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "history": task.history,
+    }
+    draw_curves(folder / "curve.png", {run.rule: [task.history]}, title=f"{run.task}, {run.name}")
+    with torch.no_grad():
+        task.draw(folder / "predictions.png")
+    write_json(folder / "result.json", result)
+    return result
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """What `write_result` wrote."""
+    return json.loads((folder / "result.json").read_text())
+
+
+def write_json(file: Path, content: Any) -> None:
+    """Write all or nothing: a run that is killed here leaves no half file."""
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+    part.replace(file)
+
+
+def result_table(result: Mapping[str, Any], folder: Path) -> str:
+    """The short table at the end of a run."""
+    metrics = result["metrics"]
+    ordered = dict.fromkeys(name for name in (*LABELS, *metrics) if name in metrics)
+    rows = [(LABELS.get(name, name), readable(name, metrics[name])) for name in ordered]
+    rows.append(("seconds", f"{result['seconds']:.0f} ({result['cpu_seconds']:.0f} of CPU)"))
+    projection = f", projection {result['projection']}" if result["projection"] else ""
+    noise = f", noise {result['noise']}" if result["noise"] else ""
+    title = f"{result['task']}: {result['rule']}{projection}{noise}, preset {result['preset']}, seed {result['seed']}"
+    return "\n".join([title, table(rows), *advice(metrics), f"written to {folder}"])
+
+
+def advice(metrics: Mapping[str, float]) -> list[str]:
+    """What to do where almost no gradient passed."""
+    if metrics.get("moved", 1.0) > 0.01:
+        return []
+    return ["hardly any gradient passed the solver: try a larger step (or sigma), of the order of |scores| / |gradient|"]
+
+
+def readable(name: str, value: float) -> str:
+    """A share in per cent, anything else with four digits."""
+    return f"{100 * value:.2f} %" if name in SHARES else f"{value:.4g}"
+
+
+def table(rows: Sequence[Sequence[str]], header: Sequence[str] | None = None) -> str:
+    """Text columns, the first to the left and the others to the right.
+
+    >>> print(table([("loss", "1.5"), ("hamming", "20.00 %")]))
+      loss         1.5
+      hamming  20.00 %
+    """
+    lines = [list(map(str, row)) for row in ([header] if header else []) + list(rows)]
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    text = ["  " + "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines]
+    if header:
+        text.insert(1, "  " + "  ".join("-" * width for width in widths))
+    return "\n".join(line.rstrip() for line in text)
+
+
+def write_csv(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """One line per row, the columns of the first."""
+    with file.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+# ---- pictures; Figure without pyplot needs no screen and keeps no global state ----
+
+
+def draw_curves(file: Path, runs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], title: str) -> None:
+    """Exact match and loss on unseen instances against training steps: the mean over the runs of a name, and their range."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure.suptitle(title, fontsize=11, color=INK)
+    for axes, name, label in zip(figure.subplots(1, 2), ("exact_match", "loss"), ("exact match, %", "loss")):
+        for rule, histories in runs.items():
+            _draw_band(axes, histories, name, rule)
+        axes.set_xlabel("training steps")
+        axes.set_ylabel(f"{label}, unseen instances")
+        axes.grid(color=LIGHT, linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].set_ylim(-2, 102)
+    figure.axes[1].set_ylim(bottom=0)
+    if len(runs) > 1:
+        figure.axes[0].legend(frameon=False, fontsize=9)
+    _save(figure, file)
+
+
+def _draw_band(axes: Axes, histories: Sequence[Sequence[Mapping[str, Any]]], name: str, label: str) -> None:
+    length = min(map(len, histories))
+    steps = [record["step"] for record in histories[0][:length]]
+    scale = 100 if name in SHARES else 1
+    values = torch.tensor([[scale * record["test"][name] for record in history[:length]] for history in histories])
+    line = axes.plot(steps, values.mean(0).tolist(), label=label, linewidth=1.8, marker="." if length < 30 else None)[0]
+    if len(histories) > 1:
+        low, high = values.aminmax(dim=0)
+        axes.fill_between(steps, low.tolist(), high.tolist(), color=line.get_color(), alpha=0.18, linewidth=0)
+
+
+def draw_sequences(file: Path, truth: Tensor, predicted: Tensor) -> None:
+    """Sorted sequences as bars; a number at the wrong position is red, with the outline of the right one.  # (K, n), (K, n)"""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 5.5), layout="constrained")
+    figure.suptitle("numbers in the predicted order (bars), the true order (outlines); red: wrong", fontsize=11, color=INK)
+    for axes, right, ours in zip(figure.subplots(2, -(-len(truth) // 2)).flat, truth.tolist(), predicted.tolist()):
+        positions = range(len(right))
+        axes.bar(positions, ours, width=0.8, color=[GOOD if a == b else BAD for a, b in zip(ours, right)], alpha=0.75)
+        axes.bar(positions, right, width=0.8, fill=False, edgecolor=INK, linewidth=1.2)
+        axes.set_ylim(0, 1.05)
+        axes.set_xticks(positions, [f"{value:.2f}" for value in ours], fontsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+    _save(figure, file)
+
+
+def draw_maps(file: Path, images: Tensor, seen: Tensor, costs: Tensor, path: Tensor, truth: Tensor) -> None:
+    """A map in each row: its image, the costs the network sees with the path it takes, the true costs with the cheapest path.
+
+    Shapes: images (K, 3, H * P, W * P) uint8, all others (K, H, W).
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(2.6 * len(images), 8.2), layout="constrained")
+    grid = figure.subplots(3, len(images), squeeze=False)
+    for k in range(len(images)):
+        paid, best = (float((costs[k] * p[k]).sum()) for p in (path, truth))
+        optimal = paid <= best * (1 + 1e-5)
+        panels = (
+            (images[k].permute(1, 2, 0), None, "the image"),
+            (seen[k], path[k], f"costs seen, path taken: pays {paid:.1f}"),
+            (costs[k], truth[k], f"true costs, cheapest path: {best:.1f}"),
+        )
+        for axes, (picture, way, caption) in zip(grid[:, k], panels):
+            axes.imshow(picture.numpy(), cmap="viridis")
+            if way is not None:
+                y, x = way.nonzero(as_tuple=True)
+                axes.plot(x.tolist(), y.tolist(), "o", color="white", markeredgecolor=INK, markersize=6)
+            axes.set_title(caption, fontsize=8, color=INK)
+            axes.set_axis_off()
+        grid[1, k].title.set_color(GOOD if optimal else BAD)
+    _save(figure, file)
+
+
+def _save(figure: Figure, file: Path) -> None:
+    figure.savefig(file, dpi=110, facecolor="white")

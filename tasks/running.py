@@ -1,0 +1,226 @@
+"""One training run: its settings, its folder, and how it is started, resumed and finished."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import logging
+import os
+import re
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from .specs import SpecError, choose, make_noise, make_projection, make_rule, parse_value
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Callback
+
+    from .base import Task
+
+TASKS = {"sorting": "Sorting", "shortest_path": "ShortestPath"}
+"""The module of each task in this package, and its class there."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What makes a run the run it is; kept in `run.json`. All but the seed are as typed on the command line."""
+
+    task: str
+    rule: str
+    projection: str | None
+    noise: str | None
+    preset: str
+    seed: int
+    config: dict[str, Any]
+
+    @classmethod
+    def make(
+        cls,
+        task: str,
+        rule: str | None = None,
+        projection: str | None = None,
+        noise: str | None = None,
+        preset: str | None = None,
+        seed: int | None = None,
+        settings: list[str] | None = None,
+    ) -> Run:
+        """Settings from names and `field=value` strings; raises SpecError with the valid ones for any other."""
+        task = choose("task", task, TASKS)
+        kind = task_class(task)
+        preset = choose("preset", preset or "quick", kind.presets)
+        config = changed(kind.presets[preset], settings or [])
+        rule = _tidy(rule or kind.default_rule)
+        noise = _tidy(noise) if noise and make_noise(noise) else None
+        run = cls(task, rule, make_projection(projection), noise, preset, seed or 0, config)
+        run.build()  # a rule that does not go with the solver is refused here, not after the data are made
+        return run
+
+    def updated(
+        self,
+        task: str,
+        rule: str | None,
+        projection: str | None,
+        noise: str | None,
+        preset: str | None,
+        seed: int | None,
+        settings: list[str],
+    ) -> Run:
+        """This run with the settings that are not None."""
+        settings = [f"{key}={value!r}" for key, value in self.config.items()] + settings
+        return Run.make(
+            task,
+            rule or self.rule,
+            projection or self.projection,
+            noise or self.noise,
+            preset or self.preset,
+            self.seed if seed is None else seed,
+            settings,
+        )
+
+    @property
+    def name(self) -> str:
+        """The name of the run's folder."""
+        parts = [self.rule, self.projection, self.noise, None if self.preset == "quick" else self.preset, f"seed{self.seed}"]
+        return "-".join(re.sub(r"[^a-z0-9.=]+", "-", part.lower()).strip("-") for part in parts if part)
+
+    def build(self) -> Task:
+        """The untrained module; raises SpecError where rule, projection and solver do not go together."""
+        kind = task_class(self.task)
+        config = dataclasses.replace(kind.presets[self.preset], **self.config)
+        rule = make_rule(self.rule, kind.shape(config))
+        try:
+            return kind(config, rule, self.projection, make_noise(self.noise), self.seed)
+        except (ValueError, TypeError) as error:
+            raise SpecError(str(error)) from error
+
+    def save(self, folder: Path) -> None:
+        """Write `run.json`, from which the run can be resumed."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "run.json").write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> Run:
+        """The run whose folder it is."""
+        file = folder / "run.json"
+        if not file.exists():
+            raise SpecError(f"{folder} holds no run to resume (there is no run.json in it).")
+        stored = json.loads(file.read_text())
+        stored["config"] = {key: tuple(v) if isinstance(v, list) else v for key, v in stored["config"].items()}
+        return cls(**stored)
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What Lightning's Trainer is told about devices."""
+
+    devices: str = "1"
+    num_nodes: int = 1
+    strategy: str = "auto"
+    progress: bool = True
+
+
+def task_class(name: str) -> type[Task]:
+    """The class of a task; Lightning is imported here and not before."""
+    with quiet():
+        module = importlib.import_module(f".{name}", __package__)
+    return getattr(module, TASKS[name])
+
+
+def changed(preset: Any, settings: list[str]) -> dict[str, Any]:
+    """All settings of a preset after `field=value` changes, each checked against the type of its field."""
+    hints = get_type_hints(type(preset))
+    values = {}
+    for setting in settings:
+        field, equals, text = setting.partition("=")
+        if not equals:
+            raise SpecError(f"cannot read --set {setting!r}; write field=value, such as epochs=5.")
+        field = choose("setting", field, hints)
+        values[field] = parse_value(f"setting {field}", text, hints[field])
+    return dataclasses.asdict(dataclasses.replace(preset, **values))
+
+
+def newest_folder(root: Path, name: str) -> Path:
+    """The folder of the last run of that name."""
+    folders = _numbered(root, name)
+    if not folders:
+        raise SpecError(f"{root / name} holds no run to resume (there is no run.json in it).")
+    return folders[max(folders)]
+
+
+def unused_folder(root: Path, name: str) -> Path:
+    """A folder that no run of that name has used: NAME, NAME-2, NAME-3, ..."""
+    last = max(_numbered(root, name), default=0)
+    return root / (f"{name}-{last + 1}" if last else name)
+
+
+def _numbered(root: Path, name: str) -> dict[int, Path]:
+    found = {p.parent: re.fullmatch(rf"{re.escape(name)}(?:-(\d+))?", p.parent.name) for p in root.glob("*/run.json")}
+    return {int(match[1] or 1): folder for folder, match in found.items() if match}
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a run came to its end there: the result is the last thing that is written."""
+    return (folder / "result.json").exists()
+
+
+def is_main_process() -> bool:
+    """Whether this process writes and prints, and does not merely drive a further device."""
+    ranks = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
+    return all(os.environ.get(name, "0") == "0" for name in ranks)
+
+
+def train(run: Run, folder: Path, hardware: Hardware) -> Task | None:
+    """Train, or go on from the last checkpoint of the folder. The trained module, or None on all but the first device."""
+    from lightning.pytorch import Trainer, seed_everything
+
+    with quiet():
+        if is_main_process():
+            run.save(folder)
+        seed_everything(run.seed, verbose=False)
+        task = run.build()
+        last = folder / "checkpoints" / "last.ckpt"
+        trainer = Trainer(
+            accelerator="auto",
+            devices=int(hardware.devices) if re.fullmatch(r"-?\d+", hardware.devices) else hardware.devices,
+            num_nodes=hardware.num_nodes,
+            strategy=hardware.strategy,
+            max_epochs=task.config.epochs,
+            logger=False,
+            callbacks=_callbacks(folder, hardware.progress),
+            enable_progress_bar=hardware.progress,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+        trainer.fit(task, ckpt_path=str(last) if last.exists() else None)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return task.eval() if trainer.is_global_zero else None
+
+
+def _callbacks(folder: Path, progress: bool) -> list[Callback]:
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+    from .progress import OneLine
+
+    checkpoint = ModelCheckpoint(
+        folder / "checkpoints", filename="last", enable_version_counter=False, save_on_train_epoch_end=True, every_n_epochs=1
+    )
+    return [checkpoint, OneLine()] if progress else [checkpoint]
+
+
+class quiet(warnings.catch_warnings):
+    """Keep what Lightning says about itself off the terminal; warnings of ours and of torch still pass."""
+
+    def __enter__(self) -> Any:
+        entered = super().__enter__()
+        for name in ("lightning", "lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        warnings.filterwarnings("ignore", module=r"lightning(\.|$)")
+        return entered
+
+
+def _tidy(spec: str) -> str:
+    return re.sub(r"\s+", " ", spec.strip())

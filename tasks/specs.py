@@ -1,0 +1,212 @@
+"""Names on the command line: rules, projections and noise as calls, such as `imle(step=10, samples=4)`."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+import re
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from solverlayers import noise as noise_module
+from solverlayers import rules as rules_module
+from solverlayers.noise import Noise
+from solverlayers.projections import PROJECTIONS
+from solverlayers.rules import DAB, Rule
+
+
+class SpecError(ValueError):
+    """A name or a call on the command line that means nothing; the message says what would."""
+
+
+def final_classes(module: types.ModuleType, base: type) -> dict[str, type]:
+    """The public classes of `module` under `base` that nothing there extends, by their name on the command line."""
+    found = [c for name, c in vars(module).items() if inspect.isclass(c) and issubclass(c, base) and not name.startswith("_")]
+    final = [c for c in found if c is not base and not any(other is not c and issubclass(other, c) for other in found)]
+    return {spec_name(c): c for c in sorted(final, key=spec_name)}
+
+
+def spec_name(cls: type) -> str:
+    """`StraightThrough` is `straight_through`, and `DAB` is `dab`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower()
+
+
+RULES: dict[str, type[Rule]] = final_classes(rules_module, Rule)
+NOISES: dict[str, type[Noise]] = final_classes(noise_module, Noise)
+
+
+def parameters(cls: type) -> list[inspect.Parameter]:
+    """The parameters of a constructor that have a name."""
+    return [p for p in inspect.signature(cls).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+
+
+def choose(kind: str, name: str, known: Iterable[str]) -> str:
+    """The known name that `name` means, whatever its case and underscores.
+
+    >>> choose("rule", "StraightThrough", ["dab", "straight_through"])
+    'straight_through'
+    >>> choose("task", "sort", ["sorting", "paths"])
+    Traceback (most recent call last):
+    solverlayers.tasks.specs.SpecError: unknown task 'sort' (did you mean 'sorting'?); use one of: paths, sorting.
+    """
+    plain = {_plain(k): k for k in known}
+    if _plain(name) in plain:
+        return plain[_plain(name)]
+    raise SpecError(f"unknown {kind} {name!r}{_hint(_plain(name), plain)}; use one of: {', '.join(sorted(plain.values()))}.")
+
+
+def make_rule(spec: str, shape: tuple[int, ...], output_shape: tuple[int, ...] | None = None) -> Rule:
+    """The rule that `spec` names; a DAB without an approximator gets "batch", and a named one gets the shapes.
+
+    >>> make_rule("imle(step=10, samples=4)", (5,))
+    IMLE(step=10, sigma=1.0, samples=4, noise=Gumbel(scale=1.0))
+    """
+    name, args, kwargs = _parse("rule", spec)
+    cls = RULES[choose("rule", name, RULES)]
+    given = _bind("rule", cls, args, kwargs)
+    if cls is DAB:
+        given.setdefault("approximator", "batch")
+        given.setdefault("shape", shape)
+        given.setdefault("output_shape", output_shape)
+    return _build("rule", cls, given)
+
+
+def make_noise(spec: str | None) -> Noise | None:
+    """The noise that `spec` names, None for no noise.
+
+    >>> make_noise("gaussian(0.5)")
+    Gaussian(scale=0.5)
+    """
+    if spec is None or spec.lower() == "none":
+        return None
+    name, args, kwargs = _parse("noise", spec)
+    cls = NOISES[choose("noise", name, NOISES)]
+    return _build("noise", cls, _bind("noise", cls, args, kwargs))
+
+
+def make_projection(name: str | None) -> str | None:
+    """The name of a projection as the layer takes it, None for no projection."""
+    return None if name is None or name.lower() == "none" else choose("projection", name, PROJECTIONS)
+
+
+def split_specs(text: str) -> list[str]:
+    """The specs of a list; commas within brackets separate parameters.
+
+    >>> split_specs("dab, imle(step=10, samples=4), identity")
+    ['dab', 'imle(step=10, samples=4)', 'identity']
+    """
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in "([{") - (character in ")]}")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    specs = [part.strip() for part in parts if part.strip()]
+    if not specs:
+        raise SpecError(f'no rule in {text!r}; write a list such as "dab,identity,blackbox(step=20)".')
+    return specs
+
+
+def parse_value(kind: str, text: str, hint: Any) -> Any:
+    """`text` as a literal of type `hint`; a plain word is a string.  # for `--set field=value`"""
+    try:
+        value = ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError):
+        value = text.strip()
+    return _fit(kind, value, hint)
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace("_", "").replace("-", "")
+
+
+def _hint(name: str, known: Mapping[str, str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f" (did you mean {known[close[0]]!r}?)" if close else ""
+
+
+def _parse(kind: str, spec: str) -> tuple[str, list[Any], dict[str, Any]]:
+    """Name, positional and keyword values of a spec; values are literals, or calls of noise."""
+    try:
+        node = ast.parse(spec.strip(), mode="eval").body
+    except (SyntaxError, ValueError):
+        raise SpecError(_malformed(kind, spec)) from None
+    if isinstance(node, ast.Name):
+        return node.id, [], {}
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or any(k.arg is None for k in node.keywords):
+        raise SpecError(_malformed(kind, spec))
+    args = [_value(kind, spec, a) for a in node.args]
+    return node.func.id, args, {str(k.arg): _value(kind, spec, k.value) for k in node.keywords}
+
+
+def _malformed(kind: str, spec: str) -> str:
+    example = {"rule": "'blackbox(step=20)'", "noise": "'gaussian(0.1)'"}[kind]
+    return f"cannot read the {kind} {spec!r}; write a name, or a name with its parameters such as {example}."
+
+
+def _value(kind: str, spec: str, node: ast.expr) -> Any:
+    if isinstance(node, ast.Call):
+        return make_noise(ast.unparse(node))
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        raise SpecError(
+            f"cannot read {ast.unparse(node)!r} in the {kind} {spec!r}; values are numbers, True or False, tuples, "
+            f"and words in quotes."
+        ) from None
+
+
+def _bind(kind: str, cls: type, args: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Arguments by parameter name, each of the type that the constructor announces."""
+    known = [p.name for p in parameters(cls)]
+    name = spec_name(cls)
+    if len(args) > len(known):
+        takes = f"takes only {', '.join(known)}" if known else "takes no parameters"
+        raise SpecError(f"{kind} {name!r} {takes}, not {len(args)} values.")
+    given = dict(zip(known, args))
+    for key, value in kwargs.items():
+        if key not in known:
+            valid = f"use {', '.join(known)}" if known else "it has none"
+            raise SpecError(f"{kind} {name!r} has no parameter {key!r}{_hint(key, dict(zip(known, known)))}; {valid}.")
+        if key in given:
+            raise SpecError(f"{kind} {name!r} got {key!r} twice.")
+        given[key] = value
+    hints = typing.get_type_hints(cls.__init__)
+    return {key: _fit(f"{kind} {name!r}: {key}", value, hints.get(key, Any)) for key, value in given.items()}
+
+
+def _fit(what: str, value: Any, hint: Any) -> Any:
+    """`value` if it can be a `hint`; a whole number is a number."""
+    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    classes = [typing.get_origin(o) or o for o in options]
+    if Any in classes or any(_is(value, c) for c in classes):
+        return value
+    expected = " or ".join(_readable(c) for c in classes)
+    raise SpecError(f"{what}={value!r} is {_readable(type(value))}; expected {expected}.")
+
+
+def _is(value: Any, cls: Any) -> bool:
+    if cls in (int, float):
+        return isinstance(value, (int, cls)) and not isinstance(value, bool)
+    return isinstance(cls, type) and isinstance(value, cls)
+
+
+def _readable(cls: Any) -> str:
+    words = {float: "a number", int: "a whole number", str: "a word", bool: "True or False", tuple: "a tuple"}
+    words[type(None)] = "None"
+    return words.get(cls, f"a {getattr(cls, '__name__', cls)}")
+
+
+def _build(kind: str, cls: type, given: dict[str, Any]) -> Any:
+    missing = [p.name for p in parameters(cls) if p.default is p.empty and p.name not in given]
+    if missing:
+        example = f"{spec_name(cls)}({', '.join(f'{m}=...' for m in missing)})"
+        raise SpecError(f"{kind} {spec_name(cls)!r} needs {', '.join(missing)}: write {example}.")
+    try:
+        return cls(**given)
+    except (ValueError, TypeError) as error:
+        raise SpecError(f"{kind} {spec_name(cls)!r}: {error}") from error
