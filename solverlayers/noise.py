@@ -7,18 +7,31 @@ A `Noise` draws `sample(theta)` in the shape, dtype and device of `theta`. Those
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from . import gamma_sums
 from .describe import constructor_call
+
+
+_EULER = 0.5772156649015329
+"""The mean of the standard Gumbel law."""
 
 
 class Noise:
     """A law of independent entries."""
 
     has_score = False
-    """Whether `log_prob` is defined and differentiable."""
+    """Whether `log_prob` is defined and its derivative estimates gradients without bias and with finite variance."""
+    symmetric = False
+    """Whether `z` and `-z` have the same law."""
+
+    @property
+    def mean(self) -> float:
+        """The mean of an entry."""
+        raise TypeError(f"{self!r} does not say what its mean is; define the property `mean`.")
 
     def sample(self, like: Tensor) -> Tensor:
         """Independent draws.  # (...) -> (...)"""
@@ -26,7 +39,7 @@ class Noise:
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density of each entry, up to a constant.  # (...) -> (...)"""
-        raise TypeError(f"{self!r} has no differentiable density; use Gaussian or Gumbel where one is needed.")
+        raise TypeError(f"{self!r} has no differentiable density; use Gaussian, Gumbel or SumOfGamma where one is needed.")
 
     def __repr__(self) -> str:
         return constructor_call(self)
@@ -48,6 +61,8 @@ class Gaussian(Noise):
     """Normal noise `N(0, scale^2)`."""
 
     has_score = True
+    symmetric = True
+    mean = 0.0
 
     def __init__(self, scale: float = 1.0):
         self.scale = _positive("scale", scale)
@@ -67,6 +82,10 @@ class Gumbel(Noise):
     def __init__(self, scale: float = 1.0):
         self.scale = _positive("scale", scale)
 
+    @property
+    def mean(self) -> float:
+        return self.scale * _EULER
+
     def sample(self, like: Tensor) -> Tensor:
         uniform = torch.rand_like(like, dtype=_wide(like))
         exponential = -torch.log1p(-uniform)
@@ -78,23 +97,94 @@ class Gumbel(Noise):
 
 
 class SumOfGamma(Noise):
-    """Sum-of-Gamma noise: the sum over the `k` ones of a k-subset is Gumbel(0, scale) (Niepert et al., NeurIPS 2021, Theorem 1).
+    """Sum-of-Gamma noise: summed over the `k` ones of a k-subset it is Gumbel(0, scale) (Niepert et al., NeurIPS 2021).
 
-    `scale / k * (sum_{i=1..terms} Gamma(shape 1/k, scale k/i) - log terms)`. The *scale* of the i-th term is `k / i`; some
-    published code passes it as a rate, which shrinks the variance about forty times.
+    `scale / k * (sum_{i=1..terms} Gamma(shape 1/k, scale k/i) - log terms)`; exactly Gumbel as `terms` grows. The *scale* of the
+    i-th term is `k / i`; some published code passes it as a rate, which shrinks the variance about forty times.
+
+    `sample` looks uniform numbers up in a table of quantiles (relative error about 1e-5, an order of magnitude faster than
+    drawing the Gammas, at no extra cost for more terms); single precision has no quantiles beyond 1 - 6e-8, which is 17 scales
+    out. `sample_gammas` is the definition. `log_prob` is a cubic spline of the exact log-density to twelve digits, continued
+    by its asymptotes where both tails together hold less than 1e-8 of the probability.
+
+    The density starts at `-scale log(terms) / k` like a power `terms / k - 1`. Its score has a finite variance only if that
+    power is above one, so `has_score` says `terms > 2 k`; at `terms <= k` it would even be biased, for the density jumps there.
     """
 
     def __init__(self, k: int, scale: float = 1.0, terms: int = 10):
         self.k, self.scale, self.terms = int(_positive("k", k)), _positive("scale", scale), int(_positive("terms", terms))
 
+    @property
+    def has_score(self) -> bool:  # type: ignore[override]
+        return self.terms > 2 * self.k
+
+    @property
+    def mean(self) -> float:
+        return self.scale / self.k * (sum(1 / i for i in range(1, self.terms + 1)) - math.log(self.terms))
+
+    @property
+    def lowest(self) -> float:
+        """The end of the support."""
+        return -self.scale * math.log(self.terms) / self.k
+
     def sample(self, like: Tensor) -> Tensor:
+        start, spacing, values, increments = _quantiles(self.k, self.terms, _wide(like), like.device)
+        log_odds = torch.rand_like(like, dtype=_wide(like)).logit_()
+        position = log_odds.sub_(start).div_(spacing).clamp(0, len(increments) - 1)
+        cell = position.to(torch.int64)
+        x = torch.addcmul(values[cell], position.sub_(cell), increments[cell])
+        return (x.mul_(self.scale) + self.lowest).to(like)
+
+    def sample_gammas(self, like: Tensor) -> Tensor:
+        """Independent draws as the definition says, one Gamma number per term.  # (...) -> (...)"""
         shape = torch.full_like(like, 1.0 / self.k, dtype=_wide(like))
         total = sum(torch._standard_gamma(shape) * (self.k / i) for i in range(1, self.terms + 1))
         return ((total - math.log(self.terms)) * (self.scale / self.k)).to(like)
 
+    def log_prob(self, value: Tensor) -> Tensor:
+        value = value.to(_wide(value))
+        start, spacing, coefficients = _log_density(self.k, self.terms, value.dtype, value.device)
+        x = (value - self.lowest) / self.scale
+        log_x = x.clamp_min(torch.finfo(x.dtype).tiny).log()
+        inside = log_x.clamp(start, start + spacing * len(coefficients))
+        cell = ((inside.detach() - start) / spacing).to(torch.int64).clamp(0, len(coefficients) - 1)
+        offset = inside - (start + spacing * cell)
+        c = coefficients[cell]
+        slope = torch.where(log_x < start, coefficients[0, 1], _end_slope(coefficients, spacing))
+        spline = c[..., 0] + offset * (c[..., 1] + offset * (c[..., 2] + offset * c[..., 3]))
+        return spline + slope * (log_x - inside) - x
+
+
+@lru_cache(maxsize=64)
+def _tables(k: int, terms: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Quantiles, their increments (zero at the end), and the spline of the log-density."""
+    values = torch.from_numpy(gamma_sums.quantiles(k, terms).values).to(device, dtype)
+    spline = torch.from_numpy(gamma_sums.log_density(k, terms).coefficients).to(device, dtype)
+    return values, torch.cat([values.diff(), values.new_zeros(1)]), spline
+
+
+@torch.compiler.assume_constant_result
+def _quantiles(k: int, terms: int, dtype: torch.dtype, device: torch.device) -> tuple[float, float, Tensor, Tensor]:
+    table = gamma_sums.quantiles(k, terms)
+    return table.start, table.spacing, *_tables(k, terms, dtype, device)[:2]
+
+
+@torch.compiler.assume_constant_result
+def _log_density(k: int, terms: int, dtype: torch.dtype, device: torch.device) -> tuple[float, float, Tensor]:
+    table = gamma_sums.log_density(k, terms)
+    return table.start, table.spacing, _tables(k, terms, dtype, device)[2]
+
+
+def _end_slope(coefficients: Tensor, spacing: float) -> Tensor:
+    _, b, c, d = coefficients[-1]
+    return b + spacing * (2 * c + spacing * 3 * d)
+
 
 class TwoPointMargin(Noise):
     """`-alpha/2` or `+alpha/2` with equal chances: a margin without labels (Sahoo et al., ICLR 2023, section 3.3)."""
+
+    symmetric = True
+    mean = 0.0
 
     def __init__(self, alpha: float = 1.0):
         self.alpha = _positive("alpha", alpha)

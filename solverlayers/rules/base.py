@@ -53,26 +53,9 @@ def distance_centre(asker: object, solver: Solver) -> float:
     if solver.constant_norm:
         return 0.0
     raise ValueError(
-        f"{type(asker).__name__} needs distances of solutions that are linear in the solution: solutions of zeros and ones, or "
-        f"of one norm; {solver!r} declares neither. If its solutions are such, set `binary = True` or `constant_norm = True` in "
-        f"its class."
-    )
-
-
-def distance_centre(asker: object, solver: Solver) -> float:
-    """The number `c` that makes a squared distance of solutions linear: `|y - y0|^2 = const - 2 <y0 - c, y>`.
-
-    It is 1/2 for solutions of zeros and ones, where `|y|^2 = sum(y)` and the distance is Hamming's, and 0 for solutions of
-    constant norm. Other solvers are refused, with `asker` in the message.
-    """
-    if solver.binary:
-        return 0.5
-    if solver.constant_norm:
-        return 0.0
-    raise ValueError(
-        f"{type(asker).__name__} needs distances of solutions that are linear in the solution: solutions of zeros and ones, or "
-        f"of one norm; {solver!r} declares neither. If its solutions are such, set `binary = True` or `constant_norm = True` in "
-        f"its class."
+        f"{type(asker).__name__} needs distances of solutions that are linear in the solution: solutions of zeros and ones, "
+        f"or of one norm; {solver!r} declares neither. If its solutions are such, set `binary = True` or "
+        f"`constant_norm = True` in its class."
     )
 
 
