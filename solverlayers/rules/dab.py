@@ -28,7 +28,7 @@ class BatchApproximator(nn.Module):
 
     def forward(self, scores: Tensor) -> Tensor:
         lead = scores.shape[: scores.ndim - len(self.shape)]
-        return self.network(scores.reshape(*lead, -1)).reshape(*lead, *self.output_shape)
+        return self.network(scores.reshape(*lead, math.prod(self.shape))).reshape(*lead, *self.output_shape)
 
 
 class IndependentApproximator(nn.Module):
