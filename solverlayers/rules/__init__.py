@@ -13,5 +13,6 @@ from .differences import IMLE as IMLE
 from .differences import LPGD as LPGD
 from .differences import Blackbox as Blackbox
 from .perturbed import Perturbed as Perturbed
+from .regularized import Regularized as Regularized
 from .surrogates import Identity as Identity
 from .surrogates import StraightThrough as StraightThrough
