@@ -259,3 +259,59 @@ def finite_difference(oracle: Oracle, theta: Tensor, step: float | Tensor, schem
     if oracle.on_failure != "raise":
         oracle.note(failed)
     return y
+
+
+def _no_second_estimate(*_: Any) -> None:
+    raise RuntimeError(
+        "This estimator gives a first derivative; differentiating the estimate again would lose the terms that come from the "
+        "sampling, so it is refused. Take first derivatives only (no `create_graph=True`, no nested `torch.func.grad`), or use "
+        "ScoreFunction or Exact, whose derivatives of every order are right."
+    )
+
+
+class _GivenGradient(torch.autograd.Function):
+    """The value of one tensor with its own gradient, and a gradient that is known for another one."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(value, tensor, gradient):
+        return value.detach()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs[1:])
+
+    @staticmethod
+    def backward(ctx, grad):
+        tensor, gradient = ctx.saved_tensors
+        if torch.is_grad_enabled() or _active():
+            return grad, _apply(_Weighted, grad, gradient, tensor), None
+        return grad, _Weighted.forward(grad, gradient, tensor), None
+
+
+class _Weighted(torch.autograd.Function):
+    """A gradient given per instance, times what comes from above; its own derivative is refused, under every transform.
+
+    The tensor is an input because the gradient depends on it, in a way that is not known: that is what is refused.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(grad, gradient, tensor):
+        return grad[(...,) + (None,) * (gradient.ndim - grad.ndim)] * gradient
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    backward = staticmethod(_no_second_estimate)
+
+
+def given_gradient(value: Tensor, tensor: Tensor, gradient: Tensor) -> Tensor:
+    """`value`, whose derivative with respect to `tensor` is `gradient`, besides the derivatives it already has.
+
+    A second derivative through `gradient` is refused.  # (*B), (*B, *E), (*B, *E) -> (*B)
+    """
+    return _apply(_GivenGradient, value, tensor, gradient)
