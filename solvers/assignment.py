@@ -13,6 +13,7 @@ from solverlayers.solver import Solution, Solver, inner
 
 from . import augmenting_paths
 from .assignment_bounds import proved_bound, rounding
+from .augmenting_paths import real_lines
 from .kernels import assignment as kernel
 from .kernels import usable
 from .kernels.assignment import INVALID, Matching
@@ -59,7 +60,7 @@ class BipartiteMatching(Solver):
     ) -> Matching:
         """Matchings by the compiled kernel, or in torch where it cannot serve.  # (B, n, m) -> Matching"""
         native = self._checked(scores, mask)
-        backend = kernel if usable(scores) else augmenting_paths
+        backend = kernel if scores.numel() and usable(scores) else augmenting_paths
         skip_rows = None if skip_rows is None else skip_rows.to(scores.device, torch.float64)
         matching = backend.assign(native, self.sense == "max", mask, skip_rows, skip_columns, warm_start, duals)
         if matching.status is not None:
@@ -273,11 +274,15 @@ class PartialAssignment(BipartiteMatching):
 
     sense = "min"
 
-    def solve(self, pairs: Tensor, rows: Tensor, columns: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+    def solve(self, pairs: Tensor, rows: Tensor, columns: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Optimal partial matchings.  # (B, n, m), (B, n), (B, m), (B, n, m) -> (B, n, m), (B, n), (B, m)"""
         y = self._match(pairs, mask, rows.double(), columns.double()).solution
-        real_rows, real_columns = _real(y, mask)
-        return y, (real_rows - y.sum(2)).to(rows.dtype), (real_columns - y.sum(1)).to(columns.dtype)
+        real_rows, real_columns = real_lines(y, mask)
+        return (
+            y,
+            real_rows.to(rows.dtype) - y.sum(2).to(rows.dtype),
+            real_columns.to(columns.dtype) - y.sum(1).to(columns.dtype),
+        )
 
     def solve_with_info(self, *scores: Tensor, **instance: Tensor) -> Solution:
         """As CompleteAssignment; `solution` is the tuple. `rows + columns <= pairs` holds for the duals.  # -> Solution"""
@@ -286,19 +291,19 @@ class PartialAssignment(BipartiteMatching):
         mask = instance.get("mask")
         matching = self._match(pairs, mask, rows, columns, duals=True)
         objective = inner(pairs, y[0].double(), 2) + inner(rows, y[1].double(), 1) + inner(columns, y[2].double(), 1)
-        paid = torch.where(_real(pairs, mask)[1].bool(), columns, 0.0)  # as if all columns were unmatched; a pair saves this
+        paid = torch.where(real_lines(pairs, mask)[1], columns, 0.0)  # as if all columns were unmatched; a pair saves this
         info = self._certified(pairs - columns.unsqueeze(1), y, matching, objective - paid.sum(1), mask, rows)
         info.duals["columns"] = info.duals["columns"] + paid
         return replace(info, objective=objective, bound=info.bound + paid.sum(1))
 
-    def tangent(self, *directions: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+    def tangent(self, *directions: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """What is left of the directions when an unmatched row or column is one less its pairs.
 
         Exact where all pairs of (real) rows and columns are allowed; with other masks forbidden pairs and padding are left out.
         # (*S, B, n, m), (*S, B, n), (*S, B, m) -> the same
         """
         pairs, rows, columns = directions
-        real_rows, real_columns = _real(pairs, mask)
+        real_rows, real_columns = (lines.to(pairs.dtype) for lines in real_lines(pairs, mask))
         y, alone, left = _partial_tangent(pairs, rows, columns, real_rows, real_columns)
         if mask is None:
             return y, alone, left
@@ -345,14 +350,6 @@ def _centred(direction: Tensor, mask: Tensor, dim: int, where: Tensor) -> Tensor
     """`direction` less its mean along `dim` over the mask, in the instances `where`."""
     mean = direction.sum(dim, keepdim=True) / mask.sum(dim, keepdim=True).clamp(min=1)
     return torch.where(mask & where[:, None, None], direction - mean, direction)
-
-
-def _real(pairs: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """1 for each row and column that is not padding.  # (*S, B, n, m) -> (B, n), (B, m)"""
-    count, n, m = pairs.shape[-3:]
-    if mask is None:
-        return pairs.new_ones(count, n), pairs.new_ones(count, m)
-    return mask.any(2).to(pairs.dtype), mask.any(1).to(pairs.dtype)
 
 
 def _partial_tangent(

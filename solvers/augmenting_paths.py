@@ -30,11 +30,11 @@ def assign(
     skips = None if skip_rows is None else sign * skip_rows
     invalid = _invalid(costs) if skips is None else _invalid(costs) | _invalid(skips)
     costs = costs.nan_to_num(torch.inf, torch.inf, torch.inf) if invalid.any() else costs
-    allowed = torch.ones_like(costs, dtype=torch.bool) if mask is None else mask
+    real_rows, real_columns = real_lines(costs, mask)
     if skips is not None:
-        column, rows, columns, infeasible = _with_skips(costs, skips, allowed.any(2))
+        column, rows, columns, infeasible = _with_skips(costs, skips, real_rows)
     else:
-        column, rows, columns, infeasible = _complete(costs, allowed.any(2), allowed.any(1))
+        column, rows, columns, infeasible = _complete(costs, real_rows, real_columns)
     status = torch.where(invalid, INVALID, torch.where(infeasible, INFEASIBLE, 0)).to(torch.uint8)
     failed = status != 0
     matched = (column >= 0) & ~failed.unsqueeze(1)
@@ -46,6 +46,14 @@ def assign(
         return out
     solved = (~failed).unsqueeze(1)
     return out._replace(duals=(sign * rows.where(solved, 0.0), sign * columns.where(solved, 0.0)))
+
+
+def real_lines(scores: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Which rows and columns are not padding.  # (*S, B, n, m), (B, n, m) -> (B, n), (B, m)"""
+    if mask is not None:
+        return mask.any(2), mask.any(1)
+    count, n, m = scores.shape[-3:]
+    return scores.new_ones(count, n, dtype=torch.bool), scores.new_ones(count, m, dtype=torch.bool)
 
 
 def _invalid(costs: Tensor) -> Tensor:  # (B, ...) -> (B,)

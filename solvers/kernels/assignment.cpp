@@ -69,7 +69,10 @@ class Matcher {
     const int64_t size = batch.n * batch.m;
     std::memset(batch.solution + b * size, 0, sizeof(T) * size);
     Status status = read(batch, b);
-    if (status == kSolved) status = match(batch.warm_start ? batch.warm_start + b * batch.m : nullptr, batch.maximize);
+    if (status == kSolved) {
+      const double* warm_start = batch.warm_start ? batch.warm_start + b * batch.m : nullptr;
+      status = match(warm_start, batch.maximize, batch.skip_row != nullptr);
+    }
     batch.status[b] = status;
     if (status == kSolved) write_solution(batch.solution + b * size, batch.m);
     if (batch.row_duals) write_duals(batch, b, status == kSolved);
@@ -171,12 +174,12 @@ class Matcher {
 
   // ---- matching ----
 
-  Status match(const double* warm_start, bool maximize) {
+  Status match(const double* warm_start, bool maximize, bool skips) {
     std::fill(column_of_, column_of_ + rows_, kFree);
     std::fill(row_of_, row_of_ + stride(), kFree);
     std::fill(price_, price_ + stride(), 0.0);
-    const bool balanced = rows_ == real_columns_ && skip_[0] == kInfinity;
     if (rows_ == 0) return kSolved;
+    const bool balanced = rows_ == real_columns_ && !skips;
     if (balanced && warm_start) {
       for (int j = 0; j < columns_; ++j)
         if (std::isfinite(warm_start[j])) price_[j] = maximize ? -warm_start[j] : warm_start[j];
