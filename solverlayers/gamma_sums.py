@@ -72,7 +72,7 @@ def _contour(log_x: np.ndarray, k: int, terms: int) -> tuple[np.ndarray, np.ndar
     """Points `v = u + 1` and weights of the parabola for each `x`, and `log(exp(u x) L(u))` at them.  # each (X, N)"""
     x = np.exp(log_x)
     saddle = np.logspace(-18, 14, 2048)  # where x = -L'(u)/L(u) for some x on a fine grid; inverted by interpolation
-    x_of_saddle = sum(1 / (saddle + j) for j in range(terms)) / k
+    x_of_saddle = np.sum([1 / (saddle + j) for j in range(terms)], 0) / k
     reach = x * np.exp(np.interp(log_x, np.log(x_of_saddle[::-1]), np.log(saddle[::-1])))
     reach = np.maximum(reach, 4.0)[:, None]  # v x where the contour crosses; nearer to the cut it would need more points
     y = np.arange(25) * _spacing(reach)  # the other half is its mirror image

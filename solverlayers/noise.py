@@ -15,7 +15,6 @@ from torch import Tensor
 from . import gamma_sums
 from .describe import constructor_call
 
-
 _EULER = 0.5772156649015329
 """The mean of the standard Gumbel law."""
 
@@ -30,7 +29,7 @@ class Noise:
 
     @property
     def mean(self) -> float:
-        """The mean of an entry."""
+        """The mean of an entry; Fenchel-Young losses need it for their value."""
         raise TypeError(f"{self!r} does not say what its mean is; define the property `mean`.")
 
     def sample(self, like: Tensor) -> Tensor:
@@ -99,7 +98,7 @@ class Gumbel(Noise):
 class SumOfGamma(Noise):
     """Sum-of-Gamma noise: summed over the `k` ones of a k-subset it is Gumbel(0, scale) (Niepert et al., NeurIPS 2021).
 
-    `scale / k * (sum_{i=1..terms} Gamma(shape 1/k, scale k/i) - log terms)`; exactly Gumbel as `terms` grows. The *scale* of the
+    `scale / k * (sum_{i=1..terms} Gamma(shape 1/k, scale k/i) - log terms)`; exactly so as `terms` grows. The *scale* of the
     i-th term is `k / i`; some published code passes it as a rate, which shrinks the variance about forty times.
 
     `sample` looks uniform numbers up in a table of quantiles (relative error about 1e-5, an order of magnitude faster than
@@ -132,7 +131,7 @@ class SumOfGamma(Noise):
         log_odds = torch.rand_like(like, dtype=_wide(like)).logit_()
         position = log_odds.sub_(start).div_(spacing).clamp(0, len(increments) - 1)
         cell = position.to(torch.int64)
-        x = torch.addcmul(values[cell], position.sub_(cell), increments[cell])
+        x = torch.addcmul(values[cell], position - cell, increments[cell])
         return (x.mul_(self.scale) + self.lowest).to(like)
 
     def sample_gammas(self, like: Tensor) -> Tensor:

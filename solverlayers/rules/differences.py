@@ -15,7 +15,7 @@ from ..solver import Solver
 from .base import Rule, distance_centre, needs_objective
 
 Step = float | Literal["auto"]
-"""A number, or "auto": the rule of thumb `step = mean |theta| / mean |g|` (Vlastelica et al., 2020), anew in each backward pass.
+"""A number, or "auto": the rule of thumb `step = mean |theta| / mean |g|` of Vlastelica et al., anew in each backward pass.
 
 The means are over the batch, with `theta` before noise; all-zero scores count as ones. Gradients then do not depend on the
 scale of the loss except in proportion, and are zero where `g` is.
@@ -141,9 +141,10 @@ class AIMLE(Rule):
     """Adaptive I-MLE (Minervini et al., AAAI 2023): a step that finds its own size.
 
     As `IMLE` with `step = alpha |theta| / |g|`, with norms over the batch. After each backward pass while training, `alpha`
-    grows by `rate` if the running mean of the non-zeros of the gradient, per instance and sample, is below `target`, and shrinks
-    by `rate` otherwise, never below zero, where the gradient is zero. `target` is a count of entries, so for large solutions it
-    is well above one. `alpha` starts at `start`, the running mean (`nonzeros`, with decay 0.9) at `target`; both are buffers.
+    grows by `rate` if the running mean of the non-zeros of the gradient, per instance and sample, is below `target`, and
+    shrinks by `rate` otherwise, never below zero, where the gradient is zero. `target` is a count of entries, so for large
+    solutions it is well above one. `alpha` starts at `start`, the running mean (`nonzeros`, with decay 0.9) at `target`; both
+    are buffers.
 
     A second derivative is refused, and so are `torch.func` and `torch.compile` while training: `alpha` changes in the backward
     pass, which they forbid. In `eval()` all work.
@@ -186,7 +187,7 @@ class AIMLE(Rule):
 
     @torch.no_grad()
     def _adapt(self, nonzeros: Tensor) -> None:
-        self.nonzeros.lerp_(nonzeros, 0.1)
+        self.nonzeros.lerp_(nonzeros.to(self.nonzeros), 0.1)
         self.alpha.add_(torch.where(self.nonzeros < self.target, self.rate, -self.rate)).clamp_(min=0)
 
     def check(self, solver: Solver) -> None:
@@ -194,8 +195,8 @@ class AIMLE(Rule):
         check_samples(self, self.samples, self.sigma)
         if not (self.target > 0 and self.rate > 0 and self.start >= 0):
             raise ValueError(
-                f"AIMLE: target={self.target!r}, rate={self.rate!r} and start={self.start!r}; target and rate must be positive, "
-                f"and start not negative."
+                f"AIMLE: target={self.target!r}, rate={self.rate!r} and start={self.start!r}; target and rate must be "
+                f"positive, and start not negative."
             )
 
 

@@ -81,8 +81,8 @@ def perturb(
     else:
         z = noise.sample(start.expand(samples, *theta.shape))
     if not multiplicative:
-        eta = start + sigma * z
-        return eta, noise.log_prob(z + (start - theta) / sigma)  # in value z exactly, with the derivative of (eta - theta) / sigma
+        # the argument is z exactly, with the derivatives of (eta - theta) / sigma
+        return start + sigma * z, noise.log_prob(z + (start - theta) / sigma)
     eta = start * torch.exp(sigma * z - sigma**2 / 2)
     size = torch.where(theta == 0, 1, theta).abs().log()  # a score of exactly zero stays zero whatever the noise
     return eta, noise.log_prob(z - (size - size.detach()) / sigma)  # log|eta| = log|theta| + sigma z - sigma^2/2 is held

@@ -1,0 +1,99 @@
+"""What a loss that calls a solver is."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..describe import constructor_call
+from ..oracle import OnFailure, Oracle
+from ..solver import Solver
+
+
+class SolverLoss(nn.Module):
+    """A loss per instance, `(B,)`, of scores `(B, *E)` in the solver's own sense; the smaller the better for both senses.
+
+    The gradient is the true one where the loss has one, and a subgradient elsewhere: by Danskin's theorem the derivative of
+    `max_y <theta, y>` is the maximiser held constant, so plain autograd serves and a loss is the same in `eval()`. Sample
+    dimensions may precede the batch. Instance data by keyword; with a `mask`, scores and targets outside it do not matter. With
+    `on_failure="skip"` an instance that cannot be solved has loss and gradient zero.
+    """
+
+    def __init__(self, solver: Solver, on_failure: OnFailure = "raise"):
+        super().__init__()
+        if not isinstance(solver, Solver):
+            raise TypeError(f"solver is {solver!r}; expected an instance of Solver, such as TopK(2).")
+        self.solver, self.on_failure = solver, on_failure
+        Oracle(solver, on_failure=on_failure)  # refuses an unknown policy now, not in the first batch
+
+    def _needs_objective(self) -> None:
+        if not self.solver.linear:
+            raise ValueError(
+                f"{type(self).__name__} compares the objectives of solutions, and {self.solver!r} is a general hard function "
+                f"that maximises nothing. Use Pushforward, or a loss of your own on the output of a SolverLayer."
+            )
+
+    def _needs_no_offset(self) -> None:
+        if has_offset(self.solver):
+            raise ValueError(
+                f"{type(self).__name__} scales the objective, and part of that of {self.solver!r} does not depend on the "
+                f"scores. Use SPOPlusLoss or FenchelYoungLoss."
+            )
+
+    def _bind(self, scores: Tensor, instance: dict[str, Tensor]) -> tuple[Oracle, Tensor]:
+        """The oracle of the instances, and the scores to maximise."""
+        for key, value in instance.items():
+            if isinstance(value, Tensor) and value.requires_grad:
+                raise ValueError(
+                    f"{type(self).__name__}: `{key}` requires a gradient, but only scores get one; instance data are "
+                    f"constants. Pass `{key}.detach()`."
+                )
+        oracle = Oracle(self.solver, instance, (), self.on_failure)
+        return oracle, self._masked(oracle, oracle.pack((scores,)))
+
+    def _target(self, oracle: Oracle, name: str, target: Tensor, scores: Tensor) -> Tensor:
+        """A target as a constant of its instances, zero outside the mask.  # (B, *E) -> (B, *E)"""
+        if target.shape != scores.shape[-target.ndim :] or target.ndim <= oracle.event_dim:
+            raise ValueError(
+                f"{type(self).__name__}: `{name}` has shape {tuple(target.shape)} but the scores have shape "
+                f"{tuple(scores.shape)}; each instance needs a target of the shape of its scores."
+            )
+        return self._masked(oracle, target.detach().to(scores.dtype))
+
+    def _masked(self, oracle: Oracle, tensor: Tensor) -> Tensor:
+        return tensor if oracle.mask is None else torch.where(oracle.mask, tensor, 0)
+
+    def _finish(self, oracle: Oracle, loss: Tensor) -> Tensor:
+        return loss if oracle.failed is None else torch.where(oracle.failed, 0, loss)
+
+    def __repr__(self) -> str:
+        return constructor_call(self)
+
+
+def has_offset(solver: Solver) -> bool:
+    """Whether a part of the objective does not depend on the scores."""
+    return type(solver).offset is not Solver.offset
+
+
+def lead(oracle: Oracle, theta: Tensor, y: Tensor, other: Tensor) -> Tensor:
+    """By how much `y` is better than `other` under `theta`, with the solver's offset.  # (*S, B, *E) x 3 -> (*S, B)"""
+    difference = oracle.dot(theta, y - other)
+    if has_offset(oracle.solver):
+        first, second = (oracle.solver.offset(s, **oracle.instance) for s in (y, other))
+        difference = difference + oracle.sign * (first - second)
+    return difference
+
+
+def regret(solver: Solver, scores: Tensor, true_scores: Tensor, **instance: Tensor) -> Tensor:
+    """How much worse, under the true scores, the solution at `scores` is than the best one; no gradient.  # (B, *E) -> (B,)
+
+    For both senses zero or more. Pessimists for ties get what the solver chooses.
+
+    >>> from solverlayers.solvers import Argmax
+    >>> regret(Argmax(), torch.tensor([[2.0, 1.0]]), torch.tensor([[1.0, 4.0]]))
+    tensor([3.])
+    """
+    oracle = Oracle(solver, instance)
+    with torch.no_grad():
+        y, best = oracle(torch.stack([oracle.pack((scores,)), oracle.pack((true_scores,))]))
+        return lead(oracle, oracle.pack((true_scores,)), best, y)
