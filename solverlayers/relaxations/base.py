@@ -17,8 +17,9 @@ BIG = 1e30
 class Relaxation:
     """`theta`, the scores to maximise, to a point of the convex hull of the solutions, differentiable.
 
-    Called as `relaxation(theta)` or `relaxation(theta, mask)`; subclasses define `relax`. Entries outside the mask are 0 in the
-    output, whatever their scores, NaN included. Half precision is computed in single precision.  # (*S, B, *E) -> (*S, B, *E)
+    Called as `relaxation(theta)` or `relaxation(theta, mask, **instance)`; subclasses define `relax`. Entries outside the mask are
+    0 in the output, whatever their scores, NaN included. Half precision is computed in single precision. Raises ValueError for
+    instance data that the relaxation does not know, since what they change would be missed.  # (*S, B, *E) -> (*S, B, *E)
     """
 
     event_dim: ClassVar[int | None] = 1
@@ -31,16 +32,25 @@ class Relaxation:
     """Whether the output has the shape of `theta`."""
     shared: ClassVar[tuple[str, ...]] = ()
     """Names of fields that the solver must have too, with the same value."""
+    takes: ClassVar[tuple[str, ...]] = ()
+    """Names of the instance data, besides the mask, that `relax` takes."""
 
-    def relax(self, theta: Tensor, mask: Tensor | None) -> Tensor:
+    def relax(self, theta: Tensor, mask: Tensor | None, **instance: Tensor) -> Tensor:
         """The relaxation; scores outside the mask are zero, and what is returned there is ignored."""
         raise NotImplementedError
 
-    def __call__(self, theta: Tensor, mask: Tensor | None = None) -> Tensor:
+    def __call__(self, theta: Tensor, mask: Tensor | None = None, **instance: Tensor) -> Tensor:
+        instance = {name: value for name, value in instance.items() if name != "warm_start"}  # which changes no solution
+        for name in instance:
+            if name not in self.takes:
+                raise ValueError(
+                    f"{self!r} got `{name}`, of which it knows nothing, so it would relax another problem. Use a rule that asks the "
+                    f"solver itself, such as Identity, Perturbed, IMLE or Regularized."
+                )
         wide = theta.float() if theta.dtype in _HALF else theta
         if mask is None:
-            return self.relax(wide, None).to(theta.dtype)
-        y = self.relax(torch.where(mask, wide, 0), mask)
+            return self.relax(wide, None, **instance).to(theta.dtype)
+        y = self.relax(torch.where(mask, wide, 0), mask, **instance)
         return (torch.where(mask, y, 0) if self.same_shape else y).to(theta.dtype)
 
     def check(self, solver: Solver) -> None:

@@ -22,8 +22,8 @@ class SoftMinPath(Relaxation):
     `theta` being the sum over its cells, the start and the end included, each counted as often as it is met; it stops when it
     meets the end. `steps=None` allows `h w - 1`, so that every path without a circle counts. The value of which these visits are
     the gradient is the soft minimum of the costs, by as many sweeps of Bellman and Ford with `logsumexp` for the maximum (Mensch
-    & Blondel, ICML 2018); the visits follow from its transition probabilities, forwards. Cells outside the mask are walls; where
-    they leave no walk, the output is zero.
+    & Blondel, ICML 2018); the visits follow from its transition probabilities, forwards. Instance data: `source` and `target` (B, 2),
+    integers (row, column), in place of the corners; `mask` (B, h, w), False for walls; where they leave no walk, the output is 0.
 
     As the temperature goes to zero, walks become the shortest path, provided `theta <= 0` (costs are not negative). At a
     temperature near the cost of a step or above, long walks with circles win by their number, and visits above one show it.
@@ -40,6 +40,7 @@ class SoftMinPath(Relaxation):
 
     event_dim = 2
     constant_sum = False
+    takes = ("source", "target")
 
     def __post_init__(self) -> None:
         positive(self, "temperature")
@@ -48,12 +49,14 @@ class SoftMinPath(Relaxation):
         if self.steps is not None and self.steps < 0:
             raise ValueError(f"SoftMinPath: steps={self.steps!r}; it must not be negative.")
 
-    def relax(self, theta: Tensor, mask: Tensor | None) -> Tensor:  # (*S, B, h, w) -> (*S, B, h, w)
+    def relax(  # type: ignore[override]  # (*S, B, h, w) -> (*S, B, h, w)
+        self, theta: Tensor, mask: Tensor | None, source: Tensor | None = None, target: Tensor | None = None
+    ) -> Tensor:
         h, w = theta.shape[-2:]
         used = usable(theta, mask)
         x = torch.where(used, theta / self.temperature, -BIG)
-        end = torch.zeros(h, w, dtype=torch.bool, device=theta.device)
-        end[-1, -1] = True
+        corners = torch.tensor([[0, 0], [h - 1, w - 1]], device=theta.device)
+        start, end = _cell(corners[0] if source is None else source, h, w), _cell(corners[1] if target is None else target, h, w)
         steps = h * w - 1 if self.steps is None else self.steps
         best = torch.where(end, x, -BIG)  # log of the weight of all walks to the end in at most 0, 1, 2, ... steps
         moves = []
@@ -62,9 +65,7 @@ class SoftMinPath(Relaxation):
             onward = torch.logsumexp(shifted, 0)
             moves.append((shifted - onward).exp())
             best = torch.where(end, x, torch.where(used, (x + onward).clamp_min(-BIG), -BIG))
-        here = torch.zeros_like(x)
-        here[..., 0, 0] = 1
-        here = torch.where(best > -BIG / 2, here, 0)
+        here = torch.where(start & (best > -BIG / 2), torch.ones_like(x), 0)
         visits = here
         for move in reversed(moves):
             here = self._gather(torch.where(end, 0, here), move)
@@ -85,6 +86,13 @@ class SoftMinPath(Relaxation):
         if theirs != self.neighbours:
             return f"it has neighbours={self.neighbours!r}, and the solver has neighbours={theirs!r}"
         return super()._mismatch(solver)
+
+
+def _cell(place: Tensor, h: int, w: int) -> Tensor:
+    """Whether a cell is the one at `place` (row, column).  # (..., 2) -> (..., h, w)"""
+    row = torch.arange(h, device=place.device) == place[..., :1]
+    column = torch.arange(w, device=place.device) == place[..., 1:]
+    return row.unsqueeze(-1) & column.unsqueeze(-2)
 
 
 def _moved(x: Tensor, i: int, j: int, fill: float) -> Tensor:

@@ -12,20 +12,29 @@ from .base import BIG, Relaxation, positive, usable
 
 @dataclass(frozen=True)
 class _KSubset(Relaxation):
-    k: int
+    k: int | None = None
     temperature: float = 1.0
 
     constant_sum = True
     shared = ("k",)
+    takes = ("k",)
 
     def __post_init__(self) -> None:
-        positive(self, "k", "temperature")
+        positive(self, "temperature")
+        if self.k is not None and self.k < 0:
+            raise ValueError(f"{type(self).__name__}: k={self.k!r}; the number of chosen entries is 0 or more.")
 
-    def relax(self, theta: Tensor, mask: Tensor | None) -> Tensor:  # (*S, B, n) -> (*S, B, n)
+    def relax(  # type: ignore[override]  # (*S, B, n) -> (*S, B, n)
+        self, theta: Tensor, mask: Tensor | None, k: Tensor | None = None
+    ) -> Tensor:
+        if k is None and self.k is None:
+            name = type(self).__name__
+            raise ValueError(f"{name}: k is missing; give it to the relaxation, `{name}(k=3)`, or for each instance, `k=`.")
         used = usable(theta, mask)
         z = torch.where(used, theta / self.temperature, -BIG)
-        k = used.sum(-1, keepdim=True).clamp_max(self.k).to(z.dtype)
-        return torch.where(used, self._project(z, used, k), 0)
+        wanted = torch.full_like(z[..., :1], self.k) if k is None else k.unsqueeze(-1).to(z.dtype)
+        wanted = torch.minimum(wanted, used.sum(-1, keepdim=True))
+        return torch.where(used, self._project(z, used, wanted), 0)
 
     def _project(self, z: Tensor, used: Tensor, k: Tensor) -> Tensor:
         raise NotImplementedError
@@ -36,8 +45,8 @@ class SoftTopK(_KSubset):
     """The point nearest to `theta / temperature` with entries in [0, 1] that sum to `k`; exact, by sorting.
 
     The maximum of `<theta, y> - temperature / 2 |y|^2` over the hull of the k-subsets: `clip(theta / temperature - t, 0, 1)`.
-    Piecewise affine: its second derivative is zero almost everywhere, which is right. Where fewer than `k` entries may be used,
-    all of them are chosen.
+    Piecewise affine: its second derivative is zero almost everywhere, which is right. Instance data: `mask` (B, n) and `k` (B,),
+    which takes the place of the field. Where fewer than `k` entries may be used, all of them are chosen.
 
     >>> import torch
     >>> SoftTopK(2)(torch.tensor([3.0, 0.5, 0.0, -4.0]))
@@ -69,8 +78,8 @@ class EntropicTopK(_KSubset):
     """`sigmoid(theta / temperature - t)` with `t` such that the entries sum to `k`.
 
     The maximum of `<theta, y>` plus `temperature` times the binary entropies over the hull of the k-subsets; smooth everywhere.
-    By bisection, followed by two Newton steps inside the graph, which make the first three derivatives right. Where fewer than
-    `k` entries may be used, all of them are chosen.
+    By bisection, followed by two Newton steps inside the graph, which make the first three derivatives right. Instance data:
+    `mask` (B, n) and `k` (B,), which takes the place of the field. Where fewer than `k` entries may be used, all are chosen.
 
     >>> import torch
     >>> EntropicTopK(1)(torch.tensor([1.0, 1.0]))
@@ -78,7 +87,7 @@ class EntropicTopK(_KSubset):
     """
 
     def _project(self, z: Tensor, used: Tensor, k: Tensor) -> Tensor:
-        some = k < used.sum(-1, keepdim=True)  # otherwise all are chosen, and t has no finite value
+        some = (k > 0) & (k < used.sum(-1, keepdim=True))  # otherwise t has no finite value
         with torch.no_grad():
             low = torch.where(used, z, BIG).amin(-1, keepdim=True) - 40  # the sum is within 1e-17 of the number of entries
             high = z.amax(-1, keepdim=True) + 40
@@ -92,4 +101,4 @@ class EntropicTopK(_KSubset):
             slope = ((z - t).sigmoid() * (t - z).sigmoid()).sum(-1, keepdim=True)
             # t is a root to the last bit already: the step has no value, only derivatives
             t = t + (total - total.detach()) / slope.clamp_min(torch.finfo(z.dtype).tiny)
-        return torch.where(some, (z - t).sigmoid(), 1)
+        return torch.where(some, (z - t).sigmoid(), (k > 0).to(z.dtype))

@@ -47,7 +47,7 @@ class StraightThrough(SurrogateRule):
     """Straight-through estimator (Bengio, Leonard & Courville, 2013), plain or through a relaxation of the solver.
 
     `relaxation` maps `theta`, the scores turned to be maximised, into the convex hull of the solutions: one of
-    `solverlayers.relaxations`, which gets the instances' mask and is checked against the solver, or any function or module, such
+    `solverlayers.relaxations`, which gets the instances' mask (and `k`, `source`, ... where it can use them) and is checked against the solver, or any function or module, such
     as `torch.sigmoid`. Backward: `J^T g` with the relaxation's Jacobian `J`; without one, `g` itself, which for linear
     objectives is the same as `Identity`. No extra solve. Second derivatives are those of the relaxation.
 
@@ -68,7 +68,9 @@ class StraightThrough(SurrogateRule):
     def surrogate(self, oracle: Oracle, theta: Tensor, y: Tensor) -> Tensor:
         if self.relaxation is None:
             return theta
-        return self.relaxation(theta, oracle.mask) if isinstance(self.relaxation, Relaxation) else self.relaxation(theta)
+        if not isinstance(self.relaxation, Relaxation):
+            return self.relaxation(theta)
+        return self.relaxation(theta, oracle.mask, **{k: v for k, v in oracle.instance.items() if k != "mask"})
 
     def check(self, solver: Solver) -> None:
         if self.relaxation is None:
