@@ -1,16 +1,20 @@
-"""Cheapest paths of cells in grids of vertex costs, such as the terrain maps of the Warcraft experiments."""
+"""Cheapest paths in grids, with costs on the cells (such as the terrain maps of the Warcraft experiments) or on the steps."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from solverlayers.errors import InfeasibleError, first_instance
+from solverlayers.solver import Solver
 
 from . import grid_sweeps
 from .common import check_mask
+from .graph import Graph, grid_graph
+from .graph_path import NOT_CONNECTED, in_order, shared_paths
 from .kernels import grid_path as kernel
 from .kernels import usable
 from .kernels.grid_path import Paths
@@ -52,7 +56,7 @@ class GridShortestPath(ShortestPath):
         if self.neighbours not in (4, 8):
             raise ValueError(f"GridShortestPath: neighbours={self.neighbours!r}; use 8, or 4 for steps without diagonals.")
 
-    def _paths(  # type: ignore[override]
+    def _paths(
         self,
         scores: Tensor,
         distances: bool,
@@ -65,38 +69,15 @@ class GridShortestPath(ShortestPath):
             raise ValueError(
                 f"GridShortestPath: grids of shape {tuple(scores.shape[1:])} have no cell; a path needs one at least."
             )
-        ends = [
-            None if cells is None else self._numbers(name, cells, scores)
+        start, end = (
+            None if cells is None else _numbers(self, name, cells, scores, *scores.shape[1:])
             for name, cells in (("source", source), ("target", target))
-        ]
+        )
         backend = kernel if usable(scores) else grid_sweeps
-        paths = backend.find(self._native(scores), self.neighbours, mask, *ends, distances=distances)
+        paths = backend.find(self._native(scores), self.neighbours, mask, start, end, distances)
         return self._finish(paths, scores, mask, "Walls (`mask`, infinite costs) part them, or one of them is a wall.")
 
-    def _numbers(self, name: str, cells: Tensor, scores: Tensor) -> Tensor:
-        """Row-major numbers of the cells (row, column).  # (B, 2) -> (B,)"""
-        height, width = scores.shape[1:]
-        if cells.is_floating_point() or cells.dtype == torch.bool:
-            raise TypeError(
-                f"GridShortestPath: `{name}` is {cells.dtype}; cells are integers (row, column). Use `{name}.long()`."
-            )
-        if cells.shape != (len(scores), 2):
-            raise ValueError(
-                f"GridShortestPath: `{name}` has shape {tuple(cells.shape)}; expected {(len(scores), 2)}, the (row, "
-                f"column) of each instance."
-            )
-        rows, columns = cells.long().unbind(1)
-        outside = (rows < 0) | (rows >= height) | (columns < 0) | (columns >= width)
-        if outside.any():
-            first = first_instance(outside)
-            raise InfeasibleError(
-                f"GridShortestPath: `{name}` of instance {first} is cell {tuple(cells[first].tolist())}, which is outside its "
-                f"grid of {height} x {width} cells. Rows and columns count from 0.",
-                outside,
-            )
-        return rows * width + columns
-
-    def decode(self, y: Tensor, source: Tensor | None = None, **instance: Tensor) -> list[list[Cell]]:  # type: ignore[override]
+    def decode(self, y: Tensor, source: Tensor | None = None, **instance: Tensor) -> list[list[Cell]]:
         """The cells (row, column) of each path, from source to target.  # (B, H, W) -> B lists"""
         starts = [(0, 0)] * len(y) if source is None else [tuple(cell) for cell in source.tolist()]
         return [self._in_order(set(map(tuple, path.nonzero().tolist())), start) for path, start in zip(y.cpu(), starts)]
@@ -114,3 +95,91 @@ class GridShortestPath(ShortestPath):
     def _beside(self, row: int, column: int) -> list[Cell]:
         steps = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if (i, j) != (0, 0)]
         return [(row + i, column + j) for i, j in steps if self.neighbours == 8 or i * j == 0]
+
+
+@dataclass(frozen=True)
+class GridEdgeShortestPath(ShortestPath):
+    """The cheapest path of steps through a grid, where the step from one cell to another costs its score.
+
+    Minimises `sum of c[e] over the edges e of a path`; the solution is 1 on the edges of the path. The edges are those of
+    `grid_graph(height, width, neighbours, directed)`, in its order, which `edges` lists as cells. Paths go from the top left to
+    the bottom right cell. Shapes: `(B, E) -> (B, E)`. Instance data: `source` and `target` (B, 2), integers (row, column), and
+    `mask` (B, E), False for an edge that is not there. Errors and ties as with `GraphShortestPath`.
+
+    >>> solver = GridEdgeShortestPath(2, 2)
+    >>> solver.edges
+    [((0, 0), (0, 1)), ((0, 0), (1, 0)), ((0, 1), (1, 1)), ((1, 0), (1, 1))]
+    >>> solver.decode(solver(torch.tensor([[1.0, 3.0, 4.0, 1.0]])))
+    [[(0, 0), (1, 0), (1, 1)]]
+    """
+
+    height: int
+    width: int
+    neighbours: int = 4
+    directed: bool = False
+
+    def __post_init__(self) -> None:
+        _grid_graph(self.height, self.width, self.neighbours, self.directed)  # refuses a bad field now
+
+    @property
+    def graph(self) -> Graph:
+        """The graph of the grid."""
+        return _grid_graph(self.height, self.width, self.neighbours, self.directed)
+
+    @property
+    def edges(self) -> list[tuple[Cell, Cell]]:
+        """The two cells (row, column) of each edge."""
+        return [(divmod(tail, self.width), divmod(head, self.width)) for tail, head in self.graph.edges.T.tolist()]
+
+    def _paths(  # type: ignore[override]
+        self,
+        scores: Tensor,
+        distances: bool,
+        mask: Tensor | None = None,
+        source: Tensor | None = None,
+        target: Tensor | None = None,
+    ) -> Paths:
+        check_mask(self, scores, mask)
+        if scores.shape[1] != len(self.graph):
+            raise ValueError(
+                f"{self}: the scores are for {scores.shape[1]} edges, but the grid has {len(self.graph)}; see `edges`."
+            )
+        start, end = self._number("source", source, 0, scores), self._number("target", target, -1, scores)
+        paths = shared_paths(self.graph, self._native(scores), start, end, mask, distances)
+        return self._finish(paths, scores, mask, NOT_CONNECTED)
+
+    def _number(self, name: str, cells: Tensor | None, default: int, like: Tensor) -> Tensor:
+        """The node of a cell of each instance.  # (B, 2) -> (B,)"""
+        if cells is None:
+            return torch.full((len(like),), default % self.graph.nodes, device=like.device)
+        return _numbers(self, name, cells, like, self.height, self.width)
+
+    def decode(self, y: Tensor, source: Tensor | None = None, **instance: Tensor) -> list[list[Cell]]:  # type: ignore[override]
+        """The cells (row, column) of each path, from source to target.  # (B, E) -> B lists"""
+        starts = self._number("source", source, 0, y).tolist()
+        paths = (in_order(self.graph.edges[:, row], start, self.directed) for row, start in zip((y != 0).cpu(), starts))
+        return [[divmod(node, self.width) for node in path] for path in paths]
+
+
+_grid_graph = cache(grid_graph)
+
+
+def _numbers(solver: Solver, name: str, cells: Tensor, scores: Tensor, height: int, width: int) -> Tensor:
+    """Row-major numbers of the cells (row, column).  # (B, 2) -> (B,)"""
+    kind = type(solver).__name__
+    if cells.is_floating_point() or cells.dtype == torch.bool:
+        raise TypeError(f"{kind}: `{name}` is {cells.dtype}; cells are integers (row, column). Use `{name}.long()`.")
+    if cells.shape != (len(scores), 2):
+        raise ValueError(
+            f"{kind}: `{name}` has shape {tuple(cells.shape)}; expected {(len(scores), 2)}, the (row, column) of each instance."
+        )
+    rows, columns = cells.long().unbind(1)
+    outside = (rows < 0) | (rows >= height) | (columns < 0) | (columns >= width)
+    if outside.any():
+        first = first_instance(outside)
+        raise InfeasibleError(
+            f"{kind}: `{name}` of instance {first} is cell {tuple(cells[first].tolist())}, which is outside its grid of {height} "
+            f"x {width} cells. Rows and columns count from 0.",
+            outside,
+        )
+    return rows * width + columns

@@ -23,15 +23,16 @@ class ShortestPath(Solver):
     """
 
     sense = "min"
+    binary = True
 
     def clip(self, scores: Tensor) -> Tensor:
         """Costs made non-negative.  # (B, *E) -> (B, *E)"""
         return scores.clamp_min(0)
 
-    def solve(self, scores: Tensor, **instance: Tensor) -> Tensor:  # type: ignore[override]
+    def solve(self, scores: Tensor, **instance: Tensor) -> Tensor:
         return self._paths(scores, False, **instance).solution
 
-    def solve_with_info(self, scores: Tensor, **instance: Tensor) -> Solution:  # type: ignore[override]
+    def solve_with_info(self, scores: Tensor, **instance: Tensor) -> Solution:
         """The paths, with their lengths as bounds and potentials that prove them.
 
         `duals["potential"]` are the distances from the source, none greater than the target's. The difference along an edge (or

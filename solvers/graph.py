@@ -1,0 +1,141 @@
+"""Graphs that all instances of a batch share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    import networkx
+
+    from .kernels.graph_path import Arcs
+
+_SHORT = 24
+"""Edges that a repr spells out."""
+
+
+@dataclass(init=False, frozen=True, eq=False, repr=False)
+class Graph:
+    """Nodes 0, ..., `nodes` - 1 and edges `(2, E)`, from `edges[0]` to `edges[1]`, or both ways if not `directed`.
+
+    Parallel edges and loops are allowed. `edges` is a tensor, an array or nested lists; without `nodes` there are as many as
+    the edges name. Graphs are constants: equal if they have the same nodes and edges in the same order, hashable, picklable.
+    Raises ValueError for edges of another shape or to nodes that do not exist, TypeError if nodes are not integers.
+
+    >>> Graph([[0, 0, 1], [1, 2, 2]])
+    Graph([[0, 0, 1], [1, 2, 2]], nodes=3, directed=True)
+    """
+
+    edges: Tensor
+    nodes: int
+    directed: bool = True
+
+    def __init__(self, edges: Any, nodes: int | None = None, directed: bool = True):
+        index = torch.as_tensor(edges).detach().cpu()
+        if index.numel() == 0:
+            index = index.long().reshape(2, 0)
+        if index.ndim != 2 or len(index) != 2:
+            raise ValueError(
+                f"Graph: edges have shape {tuple(index.shape)}; expected (2, E), the tails and the heads of the edges. Use "
+                f"`torch.as_tensor(pairs).T` for a list of pairs."
+            )
+        if index.is_floating_point() or index.dtype == torch.bool:
+            raise TypeError(f"Graph: edges are {index.dtype}; nodes are integers. Use `edges.long()`.")
+        known = int(index.max()) + 1 if index.numel() else 0
+        nodes = known if nodes is None else nodes
+        if nodes < 1 or known > nodes or (index < 0).any():
+            raise ValueError(f"Graph: edges name nodes {_span(index)}, but there are {nodes} nodes, numbered from 0.")
+        object.__setattr__(self, "edges", index.long().clone(memory_format=torch.contiguous_format))
+        object.__setattr__(self, "nodes", int(nodes))
+        object.__setattr__(self, "directed", bool(directed))
+
+    @classmethod
+    def from_networkx(cls, graph: networkx.Graph) -> Graph:
+        """The graph with nodes numbered in the order of `graph.nodes` and edges in the order of `graph.edges`.
+
+        >>> import networkx
+        >>> Graph.from_networkx(networkx.path_graph(3))
+        Graph([[0, 1], [1, 2]], nodes=3, directed=False)
+        """
+        number = {node: i for i, node in enumerate(graph.nodes)}
+        pairs = [(number[edge[0]], number[edge[1]]) for edge in graph.edges]
+        return cls(torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).T, len(number), graph.is_directed())
+
+    def __len__(self) -> int:
+        """The number of edges."""
+        return self.edges.shape[1]
+
+    def __repr__(self) -> str:
+        edges = self.edges.tolist() if len(self) <= _SHORT else f"<{len(self)} edges>"
+        return f"Graph({edges}, nodes={self.nodes}, directed={self.directed})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Graph):
+            return NotImplemented
+        same = (self.nodes, self.directed) == (other.nodes, other.directed)
+        return same and torch.equal(self.edges, other.edges)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.nodes, self.directed, self.edges.numpy().tobytes()))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"edges": self.edges, "nodes": self.nodes, "directed": self.directed}  # what is cached is made again
+
+    @cached_property
+    def outgoing(self) -> Arcs:
+        """The arcs out of each node."""
+        return self._arcs(self.edges)
+
+    @cached_property
+    def incoming(self) -> Arcs:
+        """The arcs into each node."""
+        return self._arcs(self.edges.flip(0)) if self.directed else self.outgoing
+
+    def _arcs(self, edges: Tensor) -> Arcs:
+        """Arcs from `edges[0]` to `edges[1]`, and back if the graph is not directed, sorted by node and then edge."""
+        number = torch.arange(len(self))
+        if self.directed:
+            here, other = edges
+        else:
+            here, other, number = edges.T.flatten(), edges.flip(0).T.flatten(), number.repeat_interleave(2)
+        order = here.argsort(stable=True)
+        start = torch.zeros(self.nodes + 1, dtype=torch.int64)
+        start[1:] = here.bincount(minlength=self.nodes).cumsum(0)
+        return start.int(), other[order].int(), number[order].int()
+
+
+def _span(index: Tensor) -> str:
+    return f"from {int(index.min())} to {int(index.max())}" if index.numel() else "of no kind"
+
+
+def grid_graph(height: int, width: int, neighbours: int = 4, directed: bool = False) -> Graph:
+    """The graph of a grid: node `row * width + column` for each cell, edges to the cells beside it (4, or 8 with diagonals).
+
+    Edges are in the order of their first cell and then their second, both row-major. Not directed: one edge for each pair of
+    cells, the first being the lower number. Directed: one edge each way.
+
+    >>> grid_graph(2, 2).edges
+    tensor([[0, 0, 1, 2],
+            [1, 2, 3, 3]])
+    """
+    if height < 1 or width < 1:
+        raise ValueError(f"grid_graph: a grid of {height} x {width} cells has no cell.")
+    if neighbours not in (4, 8):
+        raise ValueError(f"grid_graph: neighbours={neighbours!r}; use 4, or 8 for edges between diagonal cells.")
+    steps = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if (i, j) != (0, 0) and (neighbours == 8 or i * j == 0)]
+    cell = torch.arange(height * width)
+    row, column = cell // width, cell % width
+    columns = []
+    for i, j in steps if directed else [step for step in steps if step > (0, 0)]:
+        inside = (row + i >= 0) & (row + i < height) & (column + j >= 0) & (column + j < width)
+        columns.append(torch.stack([cell, torch.where(inside, cell + i * width + j, -1)]))
+    edges = torch.stack(columns, 2).flatten(1)
+    return Graph(edges[:, edges[1] >= 0], height * width, directed)

@@ -1,0 +1,178 @@
+"""Cheapest paths in graphs with costs on the edges, shared or of each instance, directed or not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from solverlayers.errors import InfeasibleError, first_instance
+
+from . import graph_sweeps
+from .common import check_mask
+from .graph import Graph
+from .kernels import graph_path as kernel
+from .kernels import usable
+from .kernels.grid_path import Paths
+from .path_family import ShortestPath
+
+NOT_CONNECTED = "The graph is not connected there, or the mask or infinite costs take edges away that a path needs."
+
+
+@dataclass(frozen=True)
+class GraphShortestPath(ShortestPath):
+    """The cheapest path through each graph, where an edge costs its score (Dijkstra, 1959).
+
+    Minimises `sum of c[e] over the edges e of a path` from source to target. The solution is 1 on the edges of the path; it is
+    0 where source and target are the same node. Shapes: `(B, E) -> (B, E)`.
+
+    Args:
+        graph: the graph that all instances share; None if each has its own.
+        source, target: the node where paths start and end, for instances that do not say otherwise.
+        directed: whether the edges of instances with graphs of their own are one-way; a shared graph knows itself.
+
+    Instance data: `source` and `target` (B,), integers; `mask` (B, E), False for an edge that is not there, or padding;
+    `edge_index` (B, 2, E), integers, if there is no shared graph (its contents outside the mask do not matter). An
+    infinite cost also takes an edge away. Raises InstanceError for a negative cost (a layer clips them at zero, see `clip`),
+    InfeasibleError where there is no path.
+
+    Ties: read backwards from the target, the path takes the edge of lowest index that lies on a cheapest path and comes from a
+    nearer node; where edges cost nothing and there is none, the fewest edges that lead to a node with one.
+
+    >>> solver = GraphShortestPath(Graph([[0, 0, 1], [1, 2, 2]]), source=0, target=2)
+    >>> y = solver(torch.tensor([[1.0, 3.0, 1.0], [1.0, 1.0, 1.0]]))
+    >>> y
+    tensor([[1., 0., 1.],
+            [0., 1., 0.]])
+    >>> solver.decode(y)
+    [[0, 1, 2], [0, 2]]
+    """
+
+    graph: Graph | None = None
+    source: int | None = None
+    target: int | None = None
+    directed: bool = True
+
+    def __post_init__(self) -> None:
+        if self.graph is not None and not isinstance(self.graph, Graph):
+            raise TypeError(
+                f"GraphShortestPath: graph is a {type(self.graph).__name__}; expected a Graph. Use `Graph(edge_index)` or "
+                f"`Graph.from_networkx(graph)`."
+            )
+        for name, node in (("source", self.source), ("target", self.target)):
+            if node is not None and (node < 0 or (self.graph is not None and node >= self.graph.nodes)):
+                size = "" if self.graph is None else f" of {self.graph.nodes} nodes"
+                raise ValueError(f"GraphShortestPath: {name}={node} is not a node of a graph{size}; nodes count from 0.")
+
+    def _paths(  # type: ignore[override]
+        self,
+        scores: Tensor,
+        distances: bool,
+        mask: Tensor | None = None,
+        source: Tensor | None = None,
+        target: Tensor | None = None,
+        edge_index: Tensor | None = None,
+    ) -> Paths:
+        check_mask(self, scores, mask)
+        start, end = self._node("source", source, self.source, scores), self._node("target", target, self.target, scores)
+        graph, costs = self._shared(scores, edge_index), self._native(scores)
+        if graph is not None:
+            self._check_nodes(graph.nodes, start, end)
+            paths = shared_paths(graph, costs, start, end, mask, distances)
+        else:
+            assert edge_index is not None
+            edges = edge_index.long()
+            nodes = self._count_nodes(edges, mask, start, end)
+            backend = kernel.find_own if usable(scores) else graph_sweeps.find
+            paths = backend(costs, edges, nodes, self.directed, start, end, mask, distances)
+        return self._finish(paths, scores, mask, NOT_CONNECTED)
+
+    def _shared(self, scores: Tensor, edge_index: Tensor | None) -> Graph | None:
+        """The shared graph, or None; refuses edges that do not belong to the scores."""
+        if (self.graph is None) == (edge_index is None):
+            problem = "no edges" if edge_index is None else "two sets of edges, `graph` and `edge_index`"
+            raise ValueError(
+                f"GraphShortestPath: there are {problem}. Give the solver a `graph` that all instances share, or each call the "
+                f"`edge_index` (B, 2, E) of its instances."
+            )
+        count, edges = scores.shape
+        if self.graph is not None:
+            if edges != len(self.graph):
+                raise ValueError(f"GraphShortestPath: the scores are for {edges} edges, but the graph has {len(self.graph)}.")
+        elif edge_index is not None and (edge_index.shape != (count, 2, edges) or edge_index.is_floating_point()):
+            raise ValueError(
+                f"GraphShortestPath: `edge_index` is {edge_index.dtype} of shape {tuple(edge_index.shape)}; expected integers "
+                f"of shape {(count, 2, edges)}, tails and heads of each edge that has a score."
+            )
+        return self.graph
+
+    def _node(self, name: str, given: Tensor | None, default: int | None, scores: Tensor) -> Tensor:
+        """The source or target of each instance.  # (B,)"""
+        if given is None:
+            if default is None:
+                raise ValueError(f"GraphShortestPath: no {name}. Give `{name}=` to the solver, or (B,) integers to the call.")
+            return torch.full((len(scores),), default, device=scores.device)
+        if given.shape != (len(scores),) or given.is_floating_point() or given.dtype == torch.bool:
+            raise ValueError(
+                f"GraphShortestPath: `{name}` is {given.dtype} of shape {tuple(given.shape)}; expected integers of shape "
+                f"{(len(scores),)}, the node of each instance."
+            )
+        return given.long()
+
+    def _check_nodes(self, nodes: int, source: Tensor, target: Tensor) -> None:
+        outside = (torch.minimum(source, target) < 0) | (torch.maximum(source, target) >= nodes)
+        if outside.any():
+            first = first_instance(outside)
+            raise InfeasibleError(
+                f"GraphShortestPath: instance {first} goes from node {int(source[first])} to node {int(target[first])}, but "
+                f"its graph has nodes 0 to {nodes - 1}.",
+                outside,
+            )
+
+    def _count_nodes(self, edges: Tensor, mask: Tensor | None, source: Tensor, target: Tensor) -> int:
+        """One more than the greatest node that is named; refuses negative ones."""
+        edges = edges if mask is None else edges.where(mask[:, None], 0)
+        negative = (edges < 0).flatten(1).any(1)
+        if negative.any():
+            raise InfeasibleError(
+                f"GraphShortestPath: `edge_index` of instance {first_instance(negative)} names negative nodes; nodes count from "
+                f"0. Use `mask` for edges that are padding.",
+                negative,
+            )
+        named = [int(t.max()) for t in (edges, source, target) if t.numel()]
+        nodes = max(named, default=0) + 1
+        self._check_nodes(nodes, source, target)
+        return nodes
+
+    def decode(  # type: ignore[override]
+        self, y: Tensor, source: Tensor | None = None, edge_index: Tensor | None = None, **instance: Tensor
+    ) -> list[list[int]]:
+        """The nodes of each path, from source to target.  # (B, E) -> B lists"""
+        graph, starts = self._shared(y, edge_index), self._node("source", source, self.source, y).tolist()
+        chosen = (y != 0).cpu()
+        if graph is not None:
+            return [in_order(graph.edges[:, row], start, graph.directed) for row, start in zip(chosen, starts)]
+        assert edge_index is not None
+        own = edge_index.cpu()
+        return [in_order(edges[:, row], start, self.directed) for edges, row, start in zip(own, chosen, starts)]
+
+
+def in_order(edges: Tensor, start: int, directed: bool) -> list[int]:
+    """The nodes of the path that `edges` form, from `start` on.  # (2, length)"""
+    beside: dict[int, list[int]] = {}
+    for tail, head in edges.T.tolist():
+        beside.setdefault(tail, []).append(head)
+        beside.setdefault(head, []).extend([] if directed else [tail])
+    order = [start]
+    while following := [node for node in beside.pop(order[-1], []) if node in beside]:
+        order.append(following[0])
+    return order
+
+
+def shared_paths(graph: Graph, costs: Tensor, source: Tensor, target: Tensor, mask: Tensor | None, distances: bool) -> Paths:
+    """The cheapest paths in one graph, by the compiled kernel, or in torch where it cannot serve.  # (B, E) -> Paths"""
+    if usable(costs):
+        return kernel.find(costs, graph.outgoing, graph.incoming, source, target, mask, distances)
+    edges = graph.edges.to(costs.device).expand(len(costs), -1, -1)
+    return graph_sweeps.find(costs, edges, graph.nodes, graph.directed, source, target, mask, distances)

@@ -1,0 +1,488 @@
+// Cheapest paths in a batch of graphs with costs on the edges.
+//
+// Graphs that share their edges are solved with one instance in each SIMD lane. The distances are the least solution of
+// d[v] = min d[u] + c[u, v]. Nodes wait in line in the order in which Dijkstra's algorithm settles them under the mean costs of
+// some instances; a node whose distance has fallen in some lane is put (back) into its place, and the line is walked through
+// until it is empty. With costs that are alike each node is relaxed a few times for all lanes together. If it takes too
+// many times, or where there are few instances, or each has its own edges, each is solved alone: Dijkstra's algorithm with a
+// 4-ary heap, up to the distance of the target. Rounding is monotone, so both have the same distances, bit for bit.
+//
+// The path is read backwards from the target, over the edge of lowest index that explains the distance and comes from a
+// nearer node. Where there is none (edges that cost nothing, or too little to change the sum) a breadth-first search over
+// edges between equally far nodes leads by the fewest of them to a node with one. Distance and then steps strictly fall, so
+// no node is met twice.
+//
+// Sources: Dijkstra (1959); the line is label correcting in topological order of a reference solution, compare Bertsekas,
+// "A simple and fast label correcting algorithm for shortest paths" (1993).
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "lanes.hpp"
+#include "parallel.hpp"
+#include "simd.hpp"
+
+namespace {
+
+enum Status : uint8_t { kSolved = 0, kUnreachable = 1, kInvalid = 2 };
+
+template <class T>
+constexpr T kInfinity = std::numeric_limits<T>::infinity();
+
+/// The arcs of each node v are start[v], ..., start[v + 1] - 1, in the order of their edges.
+struct Arcs {
+  const int32_t *start, *node, *edge;
+};
+
+struct Graph {
+  int64_t nodes, edges;
+  Arcs out, in;
+};
+
+/// What all instances have, whether they share their edges or not.
+template <class T>
+struct Batch {
+  const T* cost;        // (count, edges)
+  const uint8_t* mask;  // the same shape, or null
+  const int64_t *source, *target;
+  int64_t count, nodes, edges;
+  T* solution;      // the shape of cost
+  T* distance;      // (count, nodes), or null
+  uint8_t* status;  // (count)
+};
+
+/// Numbers of one instance, which lie `stride` apart where instances lie in lanes.
+template <class T>
+struct Column {
+  const T* first;
+  int64_t stride;
+  T operator[](int64_t i) const { return first[i * stride]; }
+};
+
+/// Reads paths off distances.
+template <class T>
+class Tracer {
+ public:
+  /// Writes the solution, the status, and the distances if they are asked for, of instance `b`.
+  void write(const Batch<T>& batch, int64_t b, const Arcs& in, Column<T> cost, Column<T> distance, bool valid) {
+    T* solution = batch.solution + b * batch.edges;
+    std::fill_n(solution, batch.edges, T(0));
+    const T furthest = distance[batch.target[b]];
+    batch.status[b] = !valid ? kInvalid : furthest < kInfinity<T> ? kSolved : kUnreachable;
+    if (batch.distance)
+      for (int64_t v = 0; v < batch.nodes; ++v) batch.distance[b * batch.nodes + v] = std::min(furthest, distance[v]);
+    if (batch.status[b] != kSolved) return;
+    for (int32_t v = int32_t(batch.target[b]); v != batch.source[b];) {
+      const int32_t arc = from_nearer(in, cost, distance, v);
+      if (arc < 0) {
+        v = cross_plateau(batch, b, in, cost, distance, v);
+      } else {
+        solution[in.edge[arc]] = 1;
+        v = in.node[arc];
+      }
+    }
+  }
+
+ private:
+  struct Found {
+    int32_t node, edge, from;  // found over `edge` from place `from` in the queue
+  };
+  simd::Buffer<Found> queue_memory_;
+  simd::Buffer<uint8_t> seen_memory_;
+
+  /// The first arc that explains the distance of v and comes from a nearer node, or -1.
+  static int32_t from_nearer(const Arcs& in, Column<T> cost, Column<T> distance, int32_t v) {
+    const T own = distance[v];
+    for (int32_t arc = in.start[v]; arc < in.start[v + 1]; ++arc) {
+      const T there = distance[in.node[arc]];
+      if (there < own && there + cost[in.edge[arc]] == own) return arc;
+    }
+    return -1;
+  }
+
+  /// Marks the fewest edges between nodes as far as v that lead to one with a nearer node (or the source), and returns that.
+  int32_t cross_plateau(const Batch<T>& batch, int64_t b, const Arcs& in, Column<T> cost, Column<T> distance, int32_t v) {
+    Found* queue = queue_memory_.get(batch.nodes);
+    uint8_t* seen = seen_memory_.get(batch.nodes);
+    std::fill_n(seen, batch.nodes, uint8_t(0));
+    const T level = distance[v];
+    int32_t found = 0, at = 0;
+    queue[found++] = Found{v, -1, -1};
+    seen[v] = 1;
+    while (queue[at].node != batch.source[b] && from_nearer(in, cost, distance, queue[at].node) < 0) {
+      const int32_t here = queue[at].node;
+      for (int32_t arc = in.start[here]; arc < in.start[here + 1]; ++arc) {
+        const int32_t node = in.node[arc];
+        if (seen[node] || distance[node] != level || level + cost[in.edge[arc]] != level) continue;
+        seen[node] = 1;
+        queue[found++] = Found{node, in.edge[arc], at};
+      }
+      ++at;  // the source is found at the latest, so the queue does not run dry
+    }
+    const int32_t end = queue[at].node;
+    for (; queue[at].from >= 0; at = queue[at].from) batch.solution[b * batch.edges + queue[at].edge] = 1;
+    return end;
+  }
+};
+
+/// A heap whose nodes have four children. Its entries are one integer, the bits of a distance and then a node, because
+/// non-negative floats sort as their bits do. Nodes are not moved when their distance falls, but entered again.
+template <class T>
+class Heap {
+ public:
+  using Entry = std::conditional_t<sizeof(T) == 8, unsigned __int128, uint64_t>;
+  using Bits = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
+
+  static int32_t node_of(Entry entry) { return int32_t(uint32_t(entry)); }
+  static T distance_of(Entry entry) {
+    const Bits bits = Bits(entry >> 32);
+    T out;
+    __builtin_memcpy(&out, &bits, sizeof(T));
+    return out;
+  }
+
+  void reserve(int64_t size) { entries_ = memory_.get(size); }
+  void clear() { size_ = 0; }
+  bool empty() const { return size_ == 0; }
+
+  void push(T distance, int32_t node) {
+    Bits bits;
+    __builtin_memcpy(&bits, &distance, sizeof(T));
+    const Entry entry = Entry(bits) << 32 | uint32_t(node);
+    int64_t i = size_++;
+    for (int64_t parent; i > 0 && entry < entries_[parent = (i - 1) / 4]; i = parent) entries_[i] = entries_[parent];
+    entries_[i] = entry;
+  }
+
+  Entry pop() {
+    const Entry top = entries_[0], last = entries_[--size_];
+    int64_t i = 0;
+    for (int64_t child = 1; child < size_; child = 4 * i + 1) {
+      int64_t least = child;
+      for (int64_t c = child + 1; c < std::min(child + 4, size_); ++c) least = entries_[c] < entries_[least] ? c : least;
+      if (!(entries_[least] < last)) break;
+      entries_[i] = entries_[least];
+      i = least;
+    }
+    entries_[i] = last;
+    return top;
+  }
+
+ private:
+  simd::Buffer<Entry> memory_;
+  Entry* entries_ = nullptr;
+  int64_t size_ = 0;
+};
+
+/// One instance at a time.
+template <class T>
+class Dijkstra {
+ public:
+  const T* distances() const { return distance_; }
+
+  /// The distances of all nodes that are not further than the target (-1: of all nodes); those of others may be too large.
+  /// Calls `settle(v)` for each, in order of distance.
+  template <class Settle>
+  void run(const Graph& graph, const T* cost, int32_t source, int32_t target, Settle&& settle) {
+    const Arcs& out = graph.out;
+    distance_ = distance_memory_.get(graph.nodes);
+    std::fill_n(distance_, graph.nodes, kInfinity<T>);
+    heap_.reserve(out.start[graph.nodes] + 1);
+    heap_.clear();
+    distance_[source] = 0;
+    heap_.push(0, source);
+    while (!heap_.empty()) {
+      const auto entry = heap_.pop();
+      const int32_t v = heap_.node_of(entry);
+      const T own = heap_.distance_of(entry);
+      if (own > distance_[v]) continue;
+      if (target >= 0 && own > distance_[target]) break;
+      settle(v);
+      for (int32_t arc = out.start[v]; arc < out.start[v + 1]; ++arc) {
+        const T via = own + cost[out.edge[arc]];
+        const int32_t head = out.node[arc];
+        if (!(via < distance_[head])) continue;
+        distance_[head] = via;
+        heap_.push(via, head);
+      }
+    }
+  }
+
+  void solve(const Batch<T>& batch, int64_t b, const Graph& graph) {
+    const bool valid = load_costs(batch, b);
+    if (valid) run(graph, cost_, int32_t(batch.source[b]), int32_t(batch.target[b]), [](int32_t) {});
+    else std::fill_n(distance_ = distance_memory_.get(graph.nodes), graph.nodes, kInfinity<T>);
+    tracer_.write(batch, b, graph.in, {cost_, 1}, {distance_, 1}, valid);
+  }
+
+ private:
+  Heap<T> heap_;
+  Tracer<T> tracer_;
+  simd::Buffer<T> distance_memory_, cost_memory_;
+  T *distance_ = nullptr, *cost_ = nullptr;
+
+  /// Returns false for a negative cost, or NaN. An edge outside the mask costs infinity.
+  bool load_costs(const Batch<T>& batch, int64_t b) {
+    const T* cost = batch.cost + b * batch.edges;
+    cost_ = cost_memory_.get(batch.edges);
+    bool valid = true;
+    for (int64_t e = 0; e < batch.edges; ++e) {
+      cost_[e] = !batch.mask || batch.mask[b * batch.edges + e] ? cost[e] : kInfinity<T>;
+      valid &= cost_[e] >= 0;
+    }
+    return valid;
+  }
+};
+
+/// The order in which nodes wait in line, and the outgoing arcs in that order, between places in line.
+struct Line {
+  const int32_t *place_of;            // by node
+  const int32_t *start, *head, *edge;  // by place
+};
+
+/// As many instances at a time as there are lanes.
+template <class T>
+class Lanes {
+ public:
+  using V = simd::Vector<T>;
+  static constexpr int kSize = simd::kLanes<T>;
+
+  Lanes(const Batch<T>& batch, const Graph& graph) : batch_(batch), graph_(graph) { cost_ = cost_memory_.get(graph.edges); }
+
+  /// Makes the line for this batch, from the mean costs of the first instances.
+  Line make_line(Dijkstra<T>& dijkstra, simd::Buffer<int32_t>& memory) {
+    load_costs(0, int(std::min<int64_t>(kSize, batch_.count)));
+    T* mean = mean_memory_.get(graph_.edges);
+    for (int64_t e = 0; e < graph_.edges; ++e) mean[e] = mean_of_finite(cost_[e]);
+    const int64_t n = graph_.nodes, arcs = graph_.out.start[n];
+    int32_t* place_of = memory.get(3 * n + 1 + 2 * arcs);
+    int32_t *order = place_of + n, *start = order + n, *head = start + n + 1, *edge = head + arcs;
+    std::fill_n(place_of, n, -1);
+    int32_t settled = 0;
+    const auto append = [&](int32_t v) {
+      if (place_of[v] < 0) order[place_of[v] = settled++] = v;
+    };
+    dijkstra.run(graph_, mean, int32_t(batch_.source[0]), -1, append);
+    for (int32_t v = 0; v < n; ++v) append(v);
+    start[0] = 0;
+    for (int64_t p = 0; p < n; ++p) {
+      int32_t k = start[p];
+      for (int32_t arc = graph_.out.start[order[p]]; arc < graph_.out.start[order[p] + 1]; ++arc, ++k) {
+        head[k] = place_of[graph_.out.node[arc]];
+        edge[k] = graph_.out.edge[arc];
+      }
+      start[p + 1] = k;
+    }
+    return Line{place_of, start, head, edge};
+  }
+
+  /// Solves instances first, ..., first + count - 1; returns false if that takes too long.
+  bool solve(int64_t first, int count, const Line& line) {
+    const unsigned invalid = load_costs(first, count);
+    if (!find_distances(first, count, line)) return false;
+    V* by_node = by_node_memory_.get(graph_.nodes);
+    for (int64_t v = 0; v < graph_.nodes; ++v) by_node[v] = distance_[line.place_of[v]];
+    for (int lane = 0; lane < count; ++lane) {
+      const Column<T> cost{reinterpret_cast<const T*>(cost_) + lane, kSize}, distance{reinterpret_cast<T*>(by_node) + lane, kSize};
+      tracer_.write(batch_, first + lane, graph_.in, cost, distance, !(invalid >> lane & 1));
+    }
+    return true;
+  }
+
+ private:
+  const Batch<T>& batch_;
+  const Graph& graph_;
+  Tracer<T> tracer_;
+  simd::Buffer<V> cost_memory_, distance_memory_, by_node_memory_;
+  simd::Buffer<T> mean_memory_;
+  simd::Buffer<uint64_t> waiting_memory_;
+  V *cost_, *distance_ = nullptr;  // by edge; by place in line
+  uint64_t* waiting_ = nullptr;    // one bit for each place in line
+
+  /// Returns the lanes with a negative cost (or NaN), one bit each. An edge outside the mask costs infinity.
+  unsigned load_costs(int64_t first, int count) {
+    const int64_t n = graph_.edges;
+    lanes::gather_rows(batch_.cost + first * n, n, count, cost_);
+    if (batch_.mask) {
+      T* cost = reinterpret_cast<T*>(cost_);
+      for (int lane = 0; lane < kSize; ++lane) {
+        const uint8_t* mask = batch_.mask + (first + (lane < count ? lane : 0)) * n;
+        for (int64_t e = 0; e < n; ++e) cost[e * kSize + lane] = mask[e] ? cost[e * kSize + lane] : kInfinity<T>;
+      }
+    }
+    simd::Mask<V> valid = ~simd::Mask<V>{};
+    for (int64_t e = 0; e < n; ++e) {
+      const simd::Mask<V> fine = cost_[e] >= V{};
+      valid &= fine;
+      cost_[e] = simd::select(fine, cost_[e], V{});  // relaxing ends only without negative costs
+    }
+    return ~simd::bits(valid);
+  }
+
+  static T mean_of_finite(V cost) {
+    T sum = 0, count = 0;
+    for (int lane = 0; lane < kSize; ++lane) {
+      const bool finite = cost[lane] < kInfinity<T>;
+      sum += finite ? cost[lane] : T(0);
+      count += finite;
+    }
+    return count > 0 ? sum / count : kInfinity<T>;
+  }
+
+  bool find_distances(int64_t first, int count, const Line& line) {
+    const int64_t n = graph_.nodes, words = (n + 63) / 64;
+    distance_ = distance_memory_.get(n);
+    waiting_ = waiting_memory_.get(words);
+    std::fill_n(distance_, n, simd::broadcast<V>(kInfinity<T>));
+    std::fill_n(waiting_, words, uint64_t(0));
+    int32_t targets[kSize];
+    for (int lane = 0; lane < kSize; ++lane) {
+      const int64_t b = first + (lane < count ? lane : 0);
+      const int32_t source = line.place_of[batch_.source[b]];
+      distance_[source][lane] = 0;
+      waiting_[source / 64] |= uint64_t(1) << source % 64;
+      targets[lane] = line.place_of[batch_.target[b]];
+    }
+    constexpr int64_t kPatience = 32;  // times that a node is relaxed, on average, before solving each alone would be faster
+    int64_t relaxed = 0;
+    for (int64_t before = -1; before != relaxed && relaxed <= kPatience * n;) {
+      before = relaxed;
+      for (int64_t word = 0; word < words; ++word) {
+        if (waiting_[word]) relaxed += relax_word(word, targets, line);
+      }
+    }
+    return relaxed <= kPatience * n;
+  }
+
+  /// Relaxes the nodes of 64 places in line until none of them waits; returns how many times one was relaxed.
+  int64_t relax_word(int64_t word, const int32_t* targets, const Line& line) {
+    V furthest;
+    for (int lane = 0; lane < kSize; ++lane) furthest[lane] = distance_[targets[lane]][lane];
+    int64_t relaxed = 0;
+    for (; waiting_[word] && relaxed < 4096; ++relaxed) {
+      const int bit = __builtin_ctzll(waiting_[word]);
+      waiting_[word] &= waiting_[word] - 1;
+      relax(word * 64 + bit, furthest, line);
+    }
+    return relaxed;
+  }
+
+  void relax(int64_t place, V furthest, const Line& line) {
+    const V own = distance_[place];
+    if (!simd::any(own <= furthest)) return;  // beyond all targets
+    for (int32_t k = line.start[place]; k < line.start[place + 1]; ++k) {
+      const int32_t head = line.head[k];
+      const V old = distance_[head], now = simd::min(old, own + cost_[line.edge[k]]);
+      distance_[head] = now;
+      constexpr unsigned all = unsigned((uint64_t(1) << kSize) - 1);
+      waiting_[head / 64] |= uint64_t(simd::equal_bits(now, old) != all) << (head % 64);
+    }
+  }
+};
+
+constexpr int kFew = 2;  // up to here solving each alone is faster
+
+/// Solves a batch of instances with the same edges. Returns false if memory ran out.
+template <class T>
+bool solve_shared(const Batch<T>& batch, const Graph& graph, int threads) {
+  constexpr int size = simd::kLanes<T>;
+  if (batch.count <= kFew) {
+    return parallel::parallel_for(batch.count, threads, [&](int64_t b) { Dijkstra<T>().solve(batch, b, graph); });
+  }
+  simd::Buffer<int32_t> memory;
+  Line line;
+  const auto prepare = [&](int64_t) {
+    Dijkstra<T> dijkstra;
+    line = Lanes<T>(batch, graph).make_line(dijkstra, memory);
+  };
+  if (!parallel::parallel_for(1, 1, prepare)) return false;
+  return parallel::parallel_for((batch.count + size - 1) / size, threads, [&](int64_t group) {
+    const int64_t first = group * size, last = std::min(batch.count, first + size);
+    if (last - first > kFew && Lanes<T>(batch, graph).solve(first, int(last - first), line)) return;
+    Dijkstra<T> dijkstra;
+    for (int64_t b = first; b < last; ++b) dijkstra.solve(batch, b, graph);
+  });
+}
+
+/// The arcs of a graph of one instance.
+class OwnArcs {
+ public:
+  /// `tail` and `head` are the ends of the edges; an edge outside the mask has no arc.
+  void make(const int64_t* tail, const int64_t* head, const uint8_t* mask, int64_t nodes, int64_t edges, bool directed) {
+    const int64_t arcs = directed ? edges : 2 * edges;
+    int32_t* start = memory_.get(nodes + 2 + 2 * arcs);
+    int32_t *node = start + nodes + 2, *edge = node + arcs;
+    std::fill_n(start, nodes + 2, 0);
+    const auto for_each_arc = [&](auto&& visit) {
+      for (int64_t e = 0; e < edges; ++e) {
+        if (mask && !mask[e]) continue;
+        visit(int32_t(tail[e]), int32_t(head[e]), int32_t(e));
+        if (!directed) visit(int32_t(head[e]), int32_t(tail[e]), int32_t(e));
+      }
+    };
+    for_each_arc([&](int32_t from, int32_t, int32_t) { ++start[from + 2]; });
+    for (int64_t v = 0; v < nodes; ++v) start[v + 2] += start[v + 1];
+    for_each_arc([&](int32_t from, int32_t to, int32_t e) {
+      const int32_t k = start[from + 1]++;
+      node[k] = to;
+      edge[k] = e;
+    });
+    arcs_ = Arcs{start, node, edge};
+  }
+
+  const Arcs& arcs() const { return arcs_; }
+
+ private:
+  simd::Buffer<int32_t> memory_;
+  Arcs arcs_{};
+};
+
+/// Solves a batch of instances with their own edges (count, 2, edges). Returns false if memory ran out.
+template <class T>
+bool solve_own(const Batch<T>& batch, const int64_t* edge_index, bool directed, int64_t together, int threads) {
+  return parallel::parallel_for((batch.count + together - 1) / together, threads, [&](int64_t chunk) {
+    Dijkstra<T> dijkstra;
+    OwnArcs out, in;
+    for (int64_t b = chunk * together; b < std::min(batch.count, (chunk + 1) * together); ++b) {
+      const int64_t *tail = edge_index + 2 * b * batch.edges, *head = tail + batch.edges;
+      const uint8_t* mask = batch.mask ? batch.mask + b * batch.edges : nullptr;
+      out.make(tail, head, mask, batch.nodes, batch.edges, directed);
+      if (directed) in.make(head, tail, mask, batch.nodes, batch.edges, true);
+      dijkstra.solve(batch, b, Graph{batch.nodes, batch.edges, out.arcs(), directed ? in.arcs() : out.arcs()});
+    }
+  });
+}
+
+/// The threads that the work is worth, at about `nanoseconds` for a node or an edge of an instance.
+template <class T>
+int worth(const Batch<T>& batch, double nanoseconds, int threads) {
+  return double(batch.count) * double(batch.nodes + batch.edges) * nanoseconds < 200e3 ? 1 : threads;
+}
+
+/// Returns the number of instances that were not solved, or -1 if memory ran out.
+template <class T>
+int64_t count_failures(const Batch<T>& batch, bool done) {
+  return done ? batch.count - std::count(batch.status, batch.status + batch.count, uint8_t(kSolved)) : -1;
+}
+
+}  // namespace
+
+#define SOLVERLAYERS_GRAPH_PATH(NAME, T)                                                                                      \
+  extern "C" __attribute__((visibility("default"))) int64_t solverlayers_graph_path_##NAME(                                   \
+      const T* cost, const uint8_t* mask, const int32_t* out_start, const int32_t* out_node, const int32_t* out_edge,         \
+      const int32_t* in_start, const int32_t* in_node, const int32_t* in_edge, const int64_t* source, const int64_t* target,  \
+      int64_t count, int64_t nodes, int64_t edges, T* solution, T* distance, uint8_t* status, int threads) {                  \
+    const Batch<T> batch{cost, mask, source, target, count, nodes, edges, solution, distance, status};                        \
+    const Graph graph{nodes, edges, {out_start, out_node, out_edge}, {in_start, in_node, in_edge}};                           \
+    return count_failures(batch, solve_shared(batch, graph, worth(batch, 2, threads)));                                       \
+  }                                                                                                                           \
+  extern "C" __attribute__((visibility("default"))) int64_t solverlayers_graph_path_own_##NAME(                               \
+      const T* cost, const uint8_t* mask, const int64_t* edge_index, int directed, const int64_t* source,                     \
+      const int64_t* target, int64_t count, int64_t nodes, int64_t edges, T* solution, T* distance, uint8_t* status,          \
+      int64_t together, int threads) {                                                                                        \
+    const Batch<T> batch{cost, mask, source, target, count, nodes, edges, solution, distance, status};                        \
+    return count_failures(batch, solve_own(batch, edge_index, directed != 0, together, worth(batch, 20, threads)));           \
+  }
+
+SOLVERLAYERS_GRAPH_PATH(float32, float)
+SOLVERLAYERS_GRAPH_PATH(float64, double)

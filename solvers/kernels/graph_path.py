@@ -1,0 +1,104 @@
+"""Cheapest paths in graphs on the CPU, compiled: see `graph_path.cpp` for the algorithm."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from . import library
+from .grid_path import Paths
+
+Arcs = tuple[Tensor, Tensor, Tensor]
+"""Of each node v the arcs start[v] to start[v + 1] - 1, in the order of their edges: (start, other node, edge), int32."""
+
+_POINTER, _SIZE = ctypes.c_void_p, ctypes.c_int64
+_RESULTS = [*[_POINTER] * 3, _SIZE, ctypes.c_int]
+_SHARED = [*[_POINTER] * 10, *[_SIZE] * 3, *_RESULTS[:3], ctypes.c_int]
+_OWN = [*[_POINTER] * 3, ctypes.c_int, *[_POINTER] * 2, *[_SIZE] * 3, *_RESULTS]
+_TOGETHER = 4096
+"""Nodes and edges of a piece of work for one thread."""
+
+
+def find(
+    costs: Tensor,
+    outgoing: Arcs,
+    incoming: Arcs,
+    source: Tensor,
+    target: Tensor,
+    mask: Tensor | None = None,
+    distances: bool = False,
+) -> Paths:
+    """The cheapest paths in a graph that all instances share, on the CPU.  # (B, E) -> Paths
+
+    `costs` are float32 or float64, `mask (B, E)` is boolean, `source (B,)` and `target (B,)` are int64.
+    """
+    return _call(costs, len(outgoing[0]) - 1, [mask, *outgoing, *incoming, source, target], (), _function, distances)
+
+
+def find_own(
+    costs: Tensor,
+    edge_index: Tensor,
+    nodes: int,
+    directed: bool,
+    source: Tensor,
+    target: Tensor,
+    mask: Tensor | None = None,
+    distances: bool = False,
+) -> Paths:
+    """The cheapest paths in graphs with `nodes` nodes, each with edges of its own, on the CPU.  # (B, E) -> Paths
+
+    As `find`, with `edge_index (B, 2, E)`, int64; what it holds outside the mask does not matter.
+    """
+    together = max(1, _TOGETHER // (nodes + costs.shape[1] + 1))
+    return _call(costs, nodes, [mask, edge_index, directed, source, target], (together,), _own_function, distances)
+
+
+def _call(
+    costs: Tensor,
+    nodes: int,
+    inputs: list[Tensor | bool | None],
+    tuning: tuple[int, ...],
+    function: Callable[[ctypes.CDLL, torch.dtype], Callable[..., int]],
+    distances: bool,
+) -> Paths:
+    count, edges = costs.shape
+    if nodes + 2 * edges >= 2**31 - 2:
+        raise ValueError(f"The graph path kernel takes fewer than 2**31 nodes and arcs; got {nodes} nodes and {edges} edges.")
+    arguments = [t.contiguous() if isinstance(t, Tensor) else t for t in (costs, *inputs)]
+    solution = torch.empty((count, edges), dtype=costs.dtype)
+    potential = torch.empty((count, nodes), dtype=costs.dtype) if distances else None
+    status = torch.empty(count, dtype=torch.uint8)
+    build = library()
+    assert build is not None
+    failures = function(build, costs.dtype)(
+        *[t.data_ptr() if isinstance(t, Tensor) else t for t in arguments],
+        count,
+        nodes,
+        edges,
+        solution.data_ptr(),
+        None if potential is None else potential.data_ptr(),
+        status.data_ptr(),
+        *tuning,
+        torch.get_num_threads(),
+    )
+    if failures < 0:
+        raise MemoryError(f"The graph path kernel found no memory for {count} graphs of {nodes} nodes and {edges} edges.")
+    return Paths(solution, status if failures else None, potential)
+
+
+@cache
+def _function(build: ctypes.CDLL, dtype: torch.dtype) -> Callable[..., int]:
+    function = getattr(build, f"solverlayers_graph_path_{str(dtype).removeprefix('torch.')}")
+    function.argtypes, function.restype = _SHARED, ctypes.c_int64
+    return function
+
+
+@cache
+def _own_function(build: ctypes.CDLL, dtype: torch.dtype) -> Callable[..., int]:
+    function = getattr(build, f"solverlayers_graph_path_own_{str(dtype).removeprefix('torch.')}")
+    function.argtypes, function.restype = _OWN, ctypes.c_int64
+    return function
