@@ -57,8 +57,9 @@ def assign(
     """Matchings of least cost (or greatest score) on the CPU.  # (B, n, m) -> Matching
 
     `scores` are float32, float64, int32 or int64 and not empty; `mask (B, n, m)` is boolean. Without `skip_rows` every row is
-    matched (or every column, if there are fewer). `skip_rows (B, n)` are prices of leaving rows unmatched,
-    `skip_columns (B, m)` of columns, both float64. `warm_start (B, m)`, float64, are duals of columns, used where all rows and columns get matched.
+    matched (or every column, if there are fewer). `skip_rows (B, n)` are prices of leaving rows unmatched, `skip_columns
+    (B, m)` of columns, both float64. `warm_start (B, m)`, float64, are duals of columns, used where all rows and columns get
+    matched.
     """
     count, n, m = scores.shape
     scores = scores.contiguous()
