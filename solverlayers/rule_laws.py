@@ -57,6 +57,7 @@ class RuleTrial:
 
     def gradient(self, scores: Tensor, layer: SolverLayer | None = None, **instance: Tensor) -> Tensor:
         """The gradient of a loss that is linear in the solution."""
+        layer = copy.deepcopy(self.layer if layer is None else layer)  # a rule may learn in its backward pass
         x = scores.detach().clone().requires_grad_()
         y = self.run(x, layer, **instance)
         return torch.autograd.grad((y * self.weights[: len(y)].to(y)).sum(), x)[0]
@@ -107,9 +108,9 @@ def _samples(t: RuleTrial) -> None:
 
 
 def _inputs(t: RuleTrial) -> None:
-    x = t.scores.clone()
+    x = t.scores.clone().requires_grad_()
     state = copy.deepcopy(t.layer.state_dict())
-    t.gradient(x)
+    torch.autograd.grad((t.run(x) * t.weights).sum(), x)
     if not torch.equal(x, t.scores):
         t.fail("the scores are changed in place.")
     if any(not torch.equal(value, state[key]) for key, value in t.layer.state_dict().items()):
@@ -132,7 +133,7 @@ def _seeds(t: RuleTrial) -> None:
 def _linearity(t: RuleTrial) -> None:
     """A gradient of zero gives zero: an instance that the loss does not look at gets no gradient."""
     x = t.scores.clone().requires_grad_()
-    (g,) = torch.autograd.grad((t.run(x) * 0).sum(), x)
+    (g,) = torch.autograd.grad((t.run(x, copy.deepcopy(t.layer)) * 0).sum(), x)
     if (g != 0).any():
         t.fail("a loss that does not depend on the solution has a gradient in the scores.")
 
@@ -223,7 +224,7 @@ def _second(t: RuleTrial) -> None:
 
 def _second_derivative(t: RuleTrial, direction: Tensor, seed: int) -> Tensor:
     x = t.scores.clone().requires_grad_()
-    (g,) = torch.autograd.grad((t.run(x, seed=seed) * t.weights).sin().sum(), x, create_graph=True)
+    (g,) = torch.autograd.grad((t.run(x, copy.deepcopy(t.layer), seed) * t.weights).sin().sum(), x, create_graph=True)
     if not g.requires_grad:
         return torch.zeros_like(x)
     return torch.autograd.grad((g * direction).sum(), x)[0]

@@ -43,6 +43,7 @@ class SolverTrial:
     def __post_init__(self) -> None:
         self.scores = self.draw(self.batch)
         self.mask = self.instance.get("mask")
+        self.takes_mask = self.mask is not None or "mask" in inspect.signature(self.solver.solve).parameters
 
     def solve(self, scores: Tensor, **instance: Tensor) -> Tensor:
         return self.solver(scores, **{**self.instance, **instance})
@@ -78,6 +79,21 @@ def _facts(t: SolverTrial) -> None:
         t.fail(
             f"event_dim is {solver.event_dim}, but one instance's scores have shape {tuple(t.scores.shape[1:])}. "
             f"Set `event_dim = {t.scores.ndim - 1}`."
+        )
+
+
+def _declared(t: SolverTrial) -> None:
+    """What the solver says of its solutions."""
+    y, others = t.solve(t.scores), t.solve(t.draw(t.batch))
+    if t.solver.binary and ((y != 0) & (y != 1)).any():
+        t.fail(f"it says `binary = True`, but the solution has entries other than 0 and 1: {_short(y)}.")
+    if t.solver.one_hot and not (((y != 0) & (y != 1)).sum() == 0 and (y.sum(-1) == 1).all()):
+        t.fail(f"it says `one_hot = True`, but rows of the solution are not one-hot: {_short(y)}.")
+    norms, other_norms = y.flatten(1).norm(dim=1), others.flatten(1).norm(dim=1)
+    if t.solver.constant_norm and not torch.allclose(norms, other_norms):
+        t.fail(
+            f"it says `constant_norm = True`, but the norms of solutions are {norms.tolist()} and for other scores "
+            f"{other_norms.tolist()}."
         )
 
 
@@ -267,7 +283,7 @@ def _close(t: SolverTrial, got: Tensor, expected: Tensor, text: str) -> None:
 
 def _mask(t: SolverTrial) -> None:
     if t.mask is None:
-        if t.solver.same_shape and "mask" in inspect.signature(t.solver.solve).parameters:
+        if t.solver.same_shape and t.takes_mask:
             everything = torch.ones_like(t.scores, dtype=torch.bool)
             t.same(t.solve(t.scores, mask=everything), t.solve(t.scores), "a mask of all entries and no mask differ")
         return
@@ -279,17 +295,18 @@ def _mask(t: SolverTrial) -> None:
 
 
 def _padding(t: SolverTrial) -> None:
-    takes_mask = t.solver.same_shape and "mask" in inspect.signature(t.solver.solve).parameters
-    if not takes_mask or (t.pad is None and any(v.ndim > 1 for k, v in t.instance.items() if k != "mask")):
+    per_instance = all(value.ndim == 1 for key, value in t.instance.items() if key != "mask")
+    if not (t.solver.same_shape and t.takes_mask) or (t.pad is None and not per_instance):
         return
     y = t.solve(t.scores)
-    scores, instance = (t.pad or _pad)(t.scores, t.instance)
+    scores, instance = (t.pad or pad_at_end)(t.scores, t.instance)
     expected = scores.new_zeros(scores.shape)
     expected[tuple(slice(size) for size in y.shape)] = y
     t.same(t.solver(scores, **instance), expected, "padded with entries outside the mask")
 
 
-def _pad(scores: Tensor, instance: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+def pad_at_end(scores: Tensor, instance: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Two more entries, NaN and outside the mask, at the end of each event dimension; other instance data stay as they are."""
     widths = (0, 2) * (scores.ndim - 1)
     mask = instance.get("mask", torch.ones_like(scores, dtype=torch.bool))
     padded = torch.nn.functional.pad(scores, widths, value=math.nan)
@@ -356,6 +373,7 @@ def _repr(t: SolverTrial) -> None:
 SOLVER_LAWS: dict[str, Callable[[SolverTrial], None]] = {
     "facts": _facts,
     "shape": _shape,
+    "declared": _declared,
     "no gradient": _no_gradient,
     "inputs unchanged": _inputs,
     "determinism": _determinism,

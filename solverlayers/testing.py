@@ -17,6 +17,7 @@ from .rule_laws import RULE_LAWS, RuleTrial
 from .rules.base import Rule
 from .solver import Solver
 from .solver_laws import SOLVER_LAWS, Pad, SolverTrial, Vertices
+from .solver_laws import pad_at_end as pad_at_end
 
 Instance = Callable[[int], dict[str, Tensor]]
 """From the number of instances to their data, tensors with that leading dimension."""
@@ -45,11 +46,13 @@ def check_solver(
         instance: from a number of instances to their data; called once. Give a `mask` here to have the laws of masks checked.
         vertices: all solutions of an instance, `(V, *E)`, or a function of one instance's data that lists them. Optimality is
             then checked by enumeration; without it, each solution against the solutions for other scores.
-        scores: from a number of instances to scores `(batch, *shape)`; by default standard normal, clipped by `solver.clip`.
+        scores: from a number of instances to scores `(batch, *shape)`; by default standard normal, their absolute
+            values where `solver.clip` changes them.
         batch: how many instances.
         dtypes: the types of scores that the solver takes.
-        pad: from scores and instance data to the same with padding at the end of each event dimension and a `mask` without it.
-            Needed for padding-invariance only where instance data other than `mask` are more than a number per instance.
+        pad: from scores and instance data to the same with padding at the end of each event dimension, outside the `mask`.
+            By default the scores and the mask alone are padded, if other data are at most a number per instance; say
+            `pad=pad_at_end` where others fit as they are, too.
         tolerance: of objectives, relative.
         device: where scores and instance data go.
         seed: of the scores; the global generator of random numbers is left alone.
@@ -127,7 +130,12 @@ def _draw(
         return lambda batch: scores(batch).to(device, torch.float64)
     if shape is None:
         raise ValueError("give shape=, the shape of one instance's scores, such as shape=(10,), or scores=, a function.")
-    return lambda batch: solver.clip(torch.randn(batch, *shape, dtype=torch.float64, device=device))
+    return lambda batch: _accepted(solver, torch.randn(batch, *shape, dtype=torch.float64, device=device))
+
+
+def _accepted(solver: Solver, scores: Tensor) -> Tensor:
+    """Scores that the solver accepts; with all signs turned if negative ones are clipped, so that few scores are equal."""
+    return scores if torch.equal(solver.clip(scores), scores) else solver.clip(scores.abs())
 
 
 def _listing(vertices: Tensor | Vertices | None) -> Vertices | None:

@@ -12,15 +12,33 @@ from itertools import combinations, permutations, product
 from typing import Any
 
 import torch
+from torch import Tensor
+
+from solverlayers.noise import Gumbel, TwoPointMargin
+from solverlayers.relaxations import Softmax
+from solverlayers.rules import (
+    AIMLE,
+    DAB,
+    IMLE,
+    LPGD,
+    Blackbox,
+    CategoricalStraightThrough,
+    GappedStraightThrough,
+    GumbelRao,
+    GumbelSoftmax,
+    Identity,
+    Perturbed,
+    ReinMax,
+    Rule,
+    StraightThrough,
+)
+from solverlayers.solver import Solver
 from solverlayers.solvers.assignment import Assignment, GatedAssignment, MaxAssignment
 from solverlayers.solvers.elementwise import HardFunction, Round, Sign, Threshold
 from solverlayers.solvers.selection import Argmax, TopK
+from solverlayers.solvers.shortest_path import GridShortestPath
 from solverlayers.solvers.sorting import Permutation, Ranking
-from torch import Tensor
-
-from solverlayers.noise import Gumbel
-from solverlayers.rules import DAB, IMLE, Blackbox, Identity, Perturbed, Rule, StraightThrough
-from solverlayers.solver import Solver
+from solverlayers.testing import pad_at_end
 
 
 @dataclass(frozen=True)
@@ -33,10 +51,12 @@ class SolverCase:
     output_shape: tuple[int, ...] | None = None
     native: bool = False  # plain torch on every path: compiles without a graph break
     by_sign: bool = False  # the solution depends on the signs of the scores alone
+    alike: bool = True  # all entries play the same part, so that a network that treats them alike can imitate the solver
 
     def build(self, batch: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, dict[str, Tensor]]:
         """Scores that want a gradient, and instance data."""
-        scores = self.solver.clip(torch.randn(batch, *self.shape, dtype=dtype))
+        scores = torch.randn(batch, *self.shape, dtype=dtype)
+        scores = scores if torch.equal(self.solver.clip(scores), scores) else scores.abs()
         return scores.requires_grad_(), self.instance(batch) if self.instance else {}
 
 
@@ -44,7 +64,9 @@ class SolverCase:
 class RuleCase:
     build: Callable[[SolverCase], Rule]
     applies: Callable[[SolverCase], bool] = lambda case: True
+    useful: Callable[[SolverCase], bool] = lambda case: True  # not refused, yet without hope where it is False
     positive: bool = False  # meant for scores of one sign
+    skip: tuple[str, ...] = ()  # laws of `check_rule` that do not hold by design
 
 
 def one_of(n: int, values: tuple[float, ...]) -> Tensor:
@@ -82,6 +104,38 @@ def matchings(n: int, m: int, mask: Tensor | None = None, partial: bool = False)
     every = torch.stack(found)
     size = min(int(mask.any(1).sum()), int(mask.any(0).sum()))
     return every if partial else every[every.sum((1, 2)) == size]
+
+
+def grid_paths(mask: Tensor, source: Tensor, target: Tensor, neighbours: int = 8) -> Tensor:
+    """The cells of all paths that visit none twice.  # -> (V, H, W)"""
+    height, width = mask.shape
+    steps = [(i, j) for i, j in product((-1, 0, 1), repeat=2) if (i, j) != (0, 0) and (neighbours == 8 or i * j == 0)]
+
+    def walk(cell, seen):
+        if cell == tuple(target.tolist()):
+            yield seen
+            return
+        for i, j in steps:
+            beside = (cell[0] + i, cell[1] + j)
+            if 0 <= beside[0] < height and 0 <= beside[1] < width and mask[beside] and beside not in seen:
+                yield from walk(beside, [*seen, beside])
+
+    start = tuple(source.tolist())
+    paths = torch.zeros(0, height, width)
+    for path in walk(start, [start]):
+        y = torch.zeros(1, height, width)
+        y[0][tuple(torch.tensor(path).T)] = 1
+        paths = torch.cat([paths, y])
+    return paths
+
+
+def walled_grid(batch: int) -> dict[str, Tensor]:
+    """3 x 4 grids with a wall, other ends for every instance."""
+    mask = torch.ones(batch, 3, 4, dtype=torch.bool)
+    mask[:, 1, 1] = False
+    mask[::2, 2, 3] = False
+    ends = torch.tensor([[0, 0], [2, 0], [0, 3], [1, 0], [2, 2]])
+    return {"mask": mask, "source": ends.repeat(batch, 1)[:batch], "target": ends.flip(0).repeat(batch, 1)[1 : batch + 1]}
 
 
 def ragged(n: int, least: int = 1) -> Callable[[int], dict[str, Tensor]]:
@@ -155,6 +209,20 @@ SOLVERS: dict[str, SolverCase] = {
     "assignment_wide": SolverCase(Assignment(), (2, 4), matchings(2, 4)),
     "assignment_tall": SolverCase(MaxAssignment(), (4, 3), matchings(4, 3)),
     "assignment_mask": SolverCase(MaxAssignment(), (3, 4), lambda mask: matchings(3, 4, mask), ragged_matrix(3, 4)),
+    "grid_path": SolverCase(
+        GridShortestPath(),
+        (3, 3),
+        grid_paths(torch.ones(3, 3, dtype=torch.bool), torch.tensor([0, 0]), torch.tensor([2, 2])),
+        alike=False,
+    ),
+    "grid_path_walls": SolverCase(
+        GridShortestPath(neighbours=4),
+        (3, 4),
+        lambda mask, source, target: grid_paths(mask, source, target, 4),
+        walled_grid,
+        {"pad": pad_at_end},
+        alike=False,
+    ),
     "gated_assignment": SolverCase(GatedAssignment(), (3, 3), lambda unmatched: matchings(3, 3, partial=True), row_prices),
     "gated_assignment_mask": SolverCase(
         GatedAssignment(),
@@ -169,24 +237,55 @@ def _same_shape(case: SolverCase) -> bool:
     return case.solver.same_shape
 
 
+def _alike(case: SolverCase) -> bool:
+    return case.alike
+
+
 def _linear(case: SolverCase) -> bool:
     return case.solver.linear
 
+
+def _distances(case: SolverCase) -> bool:
+    return case.solver.linear and (case.solver.binary or case.solver.constant_norm)
+
+
+def _one_hot(case: SolverCase) -> bool:
+    return case.solver.one_hot
+
+
+_BATCH_STEP = ("samples", "vmap", "jacrev")  # one step for the whole batch, so instances are not alone
+_ADAPTS = ("inputs unchanged", "samples", "grad", "vmap", "jacrev")  # the step changes in every backward pass
 
 RULES: dict[str, RuleCase] = {
     "straight_through": RuleCase(lambda case: StraightThrough(), _same_shape),
     "straight_through_sigmoid": RuleCase(lambda case: StraightThrough(torch.sigmoid), _same_shape),
     "identity": RuleCase(lambda case: Identity(), _same_shape),
     "blackbox": RuleCase(lambda case: Blackbox(step=5.0), _linear),
+    "blackbox_auto": RuleCase(lambda case: Blackbox(step="auto", two_sided=True), _linear, skip=_BATCH_STEP),
+    "lpgd": RuleCase(lambda case: LPGD(tau=5.0), _linear),
+    "lpgd_proximal": RuleCase(lambda case: LPGD(tau=5.0, rho=0.5, two_sided=True), _distances),
     "imle": RuleCase(lambda case: IMLE(step=5.0, samples=3), _linear),
+    "imle_two_sided": RuleCase(lambda case: IMLE(step=5.0, samples=2, noise=TwoPointMargin(2.0), two_sided=True), _linear),
+    "aimle": RuleCase(lambda case: AIMLE(samples=3), _linear, skip=_ADAPTS),
     "perturbed": RuleCase(lambda case: Perturbed(sigma=0.5, samples=16)),
     "perturbed_gumbel": RuleCase(lambda case: Perturbed(sigma=0.5, samples=16, noise=Gumbel())),
     "perturbed_multiplicative": RuleCase(
-        lambda case: Perturbed(sigma=0.8, samples=16, multiplicative=True), lambda case: not case.by_sign, positive=True
+        lambda case: Perturbed(sigma=0.8, samples=16, multiplicative=True), useful=lambda case: not case.by_sign, positive=True
     ),
-    "dab_batch": RuleCase(lambda case: DAB("batch", shape=case.shape, output_shape=case.output_shape)),
-    "dab_independent": RuleCase(lambda case: DAB("independent", shape=case.shape), _same_shape),
-    "dab_equivariant": RuleCase(lambda case: DAB("equivariant", shape=case.shape), _same_shape),
+    "perturbed_antithetic": RuleCase(lambda case: Perturbed(sigma=0.5, samples=16, antithetic=True)),
+    "softmax": RuleCase(lambda case: StraightThrough(Softmax()), _one_hot),
+    "gumbel_softmax": RuleCase(lambda case: GumbelSoftmax(), _one_hot),
+    "gumbel_softmax_soft": RuleCase(lambda case: GumbelSoftmax(hard=False), _one_hot),
+    "categorical_straight_through": RuleCase(lambda case: CategoricalStraightThrough(), _one_hot),
+    "reinmax": RuleCase(lambda case: ReinMax(temperature=1.2), _one_hot),
+    "gumbel_rao": RuleCase(lambda case: GumbelRao(samples=8), _one_hot),
+    "gapped_straight_through": RuleCase(lambda case: GappedStraightThrough(), _one_hot),
+    "dab_batch": RuleCase(
+        lambda case: DAB("batch", shape=case.shape, output_shape=case.output_shape),
+        useful=lambda case: case.alike or case.instance is None,
+    ),
+    "dab_independent": RuleCase(lambda case: DAB("independent", shape=case.shape), _same_shape, _alike),
+    "dab_equivariant": RuleCase(lambda case: DAB("equivariant", shape=case.shape), _same_shape, _alike),
 }
-PAIRS = [(s, r) for s, case in SOLVERS.items() for r, rule in RULES.items() if rule.applies(case)]
-REFUSED = [(s, r) for s, r in product(SOLVERS, RULES) if (s, r) not in PAIRS and r != "perturbed_multiplicative"]
+PAIRS = [(s, r) for s, case in SOLVERS.items() for r, rule in RULES.items() if rule.applies(case) and rule.useful(case)]
+REFUSED = [(s, r) for s, case in SOLVERS.items() for r, rule in RULES.items() if not rule.applies(case)]
