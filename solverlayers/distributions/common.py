@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.distributions import constraints
 
 NEVER = -1e20
 """The logarithm of zero, finite so that no derivative of a log-sum is NaN; sums of a million of them still fit float32."""
@@ -34,6 +35,16 @@ def checked_logits(name: str, logits: Tensor, mask: Tensor | None) -> tuple[Tens
     return torch.where(mask, logits, 0), mask
 
 
+class _Numbers(constraints.Constraint):
+    """Vectors without NaN, also of a batch of none."""
+
+    event_dim = 1
+
+    def check(self, value: Tensor) -> Tensor:
+        return (value == value).all(-1)
+
+
+NUMBERS = _Numbers()
 NO_SHAPE = torch.Size()
 
 

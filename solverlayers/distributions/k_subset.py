@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints, register_kl
 
-from .common import NEVER, NO_SHAPE, checked_logits, gumbel, transforms_active, where_available
+from .common import NEVER, NO_SHAPE, NUMBERS, checked_logits, gumbel, transforms_active, where_available
 
 
 class _Subsets(constraints.Constraint):
@@ -49,7 +49,7 @@ class KSubset(Distribution):
     tensor([0.5000, 0.5000, 0.5000, 0.5000])
     """
 
-    arg_constraints = {"logits": constraints.real_vector}
+    arg_constraints = {"logits": NUMBERS}
     has_enumerate_support = True
 
     def __init__(self, logits: Tensor, k: int | Tensor, mask: Tensor | None = None, validate_args: bool | None = None):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints, register_kl
 
-from .common import NEVER, NO_SHAPE, checked_logits, gumbel, transforms_active, where_available
+from .common import NEVER, NO_SHAPE, NUMBERS, checked_logits, gumbel, transforms_active, where_available
 
 _MOST_ITEMS = 16
 """How many items a sum over all subsets is done for."""
@@ -54,7 +54,7 @@ class PlackettLuce(Distribution):
     tensor(0.1667)
     """
 
-    arg_constraints = {"logits": constraints.real_vector}
+    arg_constraints = {"logits": NUMBERS}
     has_enumerate_support = True
 
     def __init__(self, logits: Tensor, mask: Tensor | None = None, validate_args: bool | None = None):
