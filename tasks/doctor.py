@@ -28,10 +28,10 @@ BACK_ENDS = {
 
 @dataclass(frozen=True)
 class Example:
-    """An instance small enough to be solved by hand, and the fields of the solver that solves it."""
+    """An instance small enough to be solved by hand, and the fields of its solver; several score tensors are a tuple."""
 
-    scores: list[Any]
-    solution: list[Any]
+    scores: list[Any] | tuple[list[Any], ...]
+    solution: list[Any] | tuple[list[Any], ...]
     fields: dict[str, Any] = field(default_factory=dict)
     instance: dict[str, Any] = field(default_factory=dict)
 
@@ -40,10 +40,15 @@ EXAMPLES: dict[str, Example] = {
     "Argmax": Example([0.0, 2.0, 1.0], [0, 1, 0]),
     "Assignment": Example([[4.0, 1.0], [2.0, 3.0]], [[0, 1], [1, 0]]),
     "GatedAssignment": Example([[4.0, 1.0], [2.0, 9.0]], [[0, 1], [1, 0]], instance={"unmatched": 5.0}),
+    "GraphShortestPath": Example(
+        [1.0, 3.0, 1.0], [1, 0, 1], fields={"source": 0, "target": 2}, instance={"edge_index": [[0, 0, 1], [1, 2, 2]]}
+    ),
+    "GridEdgeShortestPath": Example([1.0, 3.0, 4.0, 1.0], [0, 1, 0, 1], fields={"height": 2, "width": 2}),
     "GridShortestPath": Example([[1.0, 9.0, 9.0], [9.0, 1.0, 9.0], [9.0, 9.0, 1.0]], [[1, 0, 0], [0, 1, 0], [0, 0, 1]]),
     "HardFunction": Example([-1.6, 0.2, 1.7], [-2, 0, 1], fields={"fn": torch.floor}),
     "MaxAssignment": Example([[4.0, 1.0], [2.0, 3.0]], [[1, 0], [0, 1]]),
-    "Permutation": Example([0.3, 0.1, 0.2], [[0, 0, 1], [1, 0, 0], [0, 1, 0]]),
+    "PartialAssignment": Example(([[1.0, 9.0]], [3.0], [2.0, 2.0]), ([[1, 0]], [0], [0, 1])),
+    "Permutation": Example([0.3, 0.1, 0.2], [[0, 1, 0], [0, 0, 1], [1, 0, 0]]),
     "Ranking": Example([0.3, 0.1, 0.2], [3, 1, 2]),
     "Round": Example([-1.6, 0.2, 0.7], [-2, 0, 1]),
     "Sign": Example([-2.0, 0.1, 0.7], [-1, 0, 1], fields={"margin": 0.5}),
@@ -104,9 +109,19 @@ def check(name: str) -> str:
     if example is None:
         return "no example here to try it on"
     try:
-        solver = solvers()[name](**example.fields)
-        got = solver(torch.tensor([example.scores]), **{key: torch.tensor([v]) for key, v in example.instance.items()})
+        got = solvers()[name](**example.fields)(*_batch(example.scores), **_batch_of(example.instance))
     except Exception as error:  # a doctor reports every disease and catches none
         return f"fails: {traceback.format_exception_only(error)[-1].strip()}"
-    expected = torch.tensor([example.solution]).to(got)
-    return "works" if torch.equal(got, expected) else f"wrong: {got.tolist()} instead of {expected.tolist()}"
+    pairs = list(zip(got if isinstance(got, tuple) else (got,), _batch(example.solution), strict=True))
+    if all(torch.equal(ours, right.to(ours)) for ours, right in pairs):
+        return "works"
+    return f"wrong: {[ours.tolist() for ours, _ in pairs]} instead of {[right.tolist() for _, right in pairs]}"
+
+
+def _batch(values: list[Any] | tuple[list[Any], ...]) -> list[torch.Tensor]:
+    """Each as a batch of one instance."""
+    return [torch.tensor([value]) for value in (values if isinstance(values, tuple) else (values,))]
+
+
+def _batch_of(instance: dict[str, Any]) -> dict[str, torch.Tensor]:
+    return {key: torch.tensor([value]) for key, value in instance.items()}

@@ -93,7 +93,7 @@ def make_projection(name: str | None) -> str | None:
 
 
 def split_specs(text: str) -> list[str]:
-    """The specs of a list; commas within brackets separate parameters.
+    """The specs of a list, each once; commas within brackets separate parameters.
 
     >>> split_specs("dab, imle(step=10, samples=4), identity")
     ['dab', 'imle(step=10, samples=4)', 'identity']
@@ -105,7 +105,7 @@ def split_specs(text: str) -> list[str]:
             parts.append("")
         else:
             parts[-1] += character
-    specs = [part.strip() for part in parts if part.strip()]
+    specs = list(dict.fromkeys(part.strip() for part in parts if part.strip()))
     if not specs:
         raise SpecError(f'no rule in {text!r}; write a list such as "dab,identity,blackbox(step=20)".')
     return specs
@@ -182,20 +182,24 @@ def _bind(kind: str, cls: type, args: list[Any], kwargs: dict[str, Any]) -> dict
 def _fit(what: str, value: Any, hint: Any) -> Any:
     """`value` if it can be a `hint`; a whole number is a number."""
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
-    classes = [typing.get_origin(o) or o for o in options]
-    if Any in classes or any(_is(value, c) for c in classes):
+    if Any in options or any(_is(value, option) for option in options):
         return value
-    expected = " or ".join(_readable(c) for c in classes)
-    raise SpecError(f"{what}={value!r} is {_readable(type(value))}; expected {expected}.")
+    raise SpecError(f"{what}={value!r} is {_readable(type(value))}; expected {' or '.join(map(_readable, options))}.")
 
 
-def _is(value: Any, cls: Any) -> bool:
-    if cls in (int, float):
-        return isinstance(value, (int, cls)) and not isinstance(value, bool)
+def _is(value: Any, hint: Any) -> bool:
+    if typing.get_origin(hint) is typing.Literal:
+        return value in typing.get_args(hint)
+    if hint in (int, float):
+        return isinstance(value, (int, hint)) and not isinstance(value, bool)
+    cls = typing.get_origin(hint) or hint
     return isinstance(cls, type) and isinstance(value, cls)
 
 
-def _readable(cls: Any) -> str:
+def _readable(hint: Any) -> str:
+    if typing.get_origin(hint) is typing.Literal:
+        return " or ".join(map(repr, typing.get_args(hint)))
+    cls = typing.get_origin(hint) or hint
     words = {float: "a number", int: "a whole number", str: "a word", bool: "True or False", tuple: "a tuple"}
     words[type(None)] = "None"
     return words.get(cls, f"a {getattr(cls, '__name__', cls)}")
