@@ -103,8 +103,8 @@ class SumOfGamma(Noise):
 
     `sample` looks uniform numbers up in a table of quantiles (relative error about 1e-5, an order of magnitude faster than
     drawing the Gammas, at no extra cost for more terms); single precision has no quantiles beyond 1 - 6e-8, which is 17 scales
-    out. `sample_gammas` is the definition. `log_prob` is a cubic spline of the exact log-density to twelve digits, continued
-    by its asymptotes where both tails together hold less than 1e-8 of the probability.
+    out. `sample_gammas` is the definition. `log_prob` is a cubic spline of the exact log-density to six digits, continued by
+    its asymptotes where both tails together hold less than 1e-8 of the probability.
 
     The density starts at `-scale log(terms) / k` like a power `terms / k - 1`. Its score has a finite variance only if that
     power is above one, so `has_score` says `terms > 2 k`; at `terms <= k` it would even be biased, for the density jumps there.
@@ -189,7 +189,8 @@ class TwoPointMargin(Noise):
         self.alpha = _positive("alpha", alpha)
 
     def sample(self, like: Tensor) -> Tensor:
-        return torch.where(torch.rand_like(like, dtype=_wide(like)) < 0.5, -self.alpha / 2, self.alpha / 2).to(like)
+        half = torch.full_like(like, self.alpha / 2)
+        return torch.where(torch.rand_like(like, dtype=_wide(like)) < 0.5, -half, half)
 
 
 def _wide(like: Tensor) -> torch.dtype:

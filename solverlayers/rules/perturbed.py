@@ -24,7 +24,8 @@ class Perturbed(Rule):
 
     `multiplicative=True` perturbs `theta exp(sigma z - sigma^2 / 2)`, which keeps the sign of costs (Dalle et al., 2022).
     `antithetic=True` draws half of the samples and takes each with both signs; it needs symmetric noise and an even number of
-    samples, and the baseline then leaves out both of a pair.
+    samples, and the baseline then leaves out both of a pair. It makes the output less noisy; the gradient, measured, only for
+    two samples (about 0.65 times the variance), equally so for four, and more noisy beyond, where the baseline does better.
     """
 
     def __init__(
