@@ -29,9 +29,14 @@ def _active() -> bool:
     return torch._C._are_functorch_transforms_active()
 
 
+def is_transformed() -> bool:
+    """Whether tensors are stand-ins, of a `torch.func` transform or of `torch.compile`, whose values nobody can read."""
+    return torch.compiler.is_compiling() or _active()
+
+
 def _apply(function: type[torch.autograd.Function], *args: Any) -> Any:
     """`function.apply`; in plain eager mode without its binding of default arguments, which costs ten microseconds."""
-    if _active() or torch.compiler.is_compiling():
+    if is_transformed():
         return function.apply(*args)
     return super(torch.autograd.Function, function).apply(*torch._functorch.utils.unwrap_dead_wrappers(args))
 
@@ -97,10 +102,61 @@ class _TracedReplaceGradient(torch.autograd.Function):
         return None, grad
 
 
-class _ReplaceGradient(_TracedReplaceGradient):
+class _TransformedReplaceGradient(_TracedReplaceGradient):
+    """The same with the forward mode."""
+
     @staticmethod
     def jvp(ctx, _, soft):
         return soft.clone()
+
+
+class _ReplaceGradient(torch.autograd.Function):
+    """The same for plain eager mode: a context made in `forward` is cheaper than `setup_context`."""
+
+    @staticmethod
+    def forward(ctx, hard, soft):
+        return hard.detach()
+
+    backward = _TransformedReplaceGradient.backward
+    jvp = _TransformedReplaceGradient.jvp
+
+
+class _Normalise(torch.autograd.Function):
+    """`theta / |theta|`, in fewer and smaller steps than autograd would take."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(theta, event_dim):
+        return theta * _inverse_norm(theta, event_dim)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        theta, ctx.event_dim = inputs
+        ctx.save_for_backward(theta)
+        ctx.save_for_forward(theta)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (theta,) = ctx.saved_tensors  # the unit vector is made again, so that second derivatives see how it depends on theta
+        return _tangential(theta, grad, ctx.event_dim), None
+
+    @staticmethod
+    def jvp(ctx, direction, _):
+        (theta,) = ctx.saved_tensors
+        return _tangential(theta, direction, ctx.event_dim)
+
+
+def _inverse_norm(theta: Tensor, event_dim: int) -> Tensor:
+    norm = torch.linalg.vector_norm(theta, dim=tuple(range(-event_dim, 0)), keepdim=True)
+    return torch.where(norm == 0, 1, norm).reciprocal()
+
+
+def _tangential(theta: Tensor, direction: Tensor, event_dim: int) -> Tensor:
+    inverse = _inverse_norm(theta, event_dim)
+    unit = theta * inverse
+    radial = (unit * direction).sum(tuple(range(-event_dim, 0)), keepdim=True)
+    return (direction - radial * unit) * inverse
 
 
 class Scheme(NamedTuple):
@@ -233,6 +289,13 @@ def solve(oracle: Oracle, theta: Tensor) -> tuple[Tensor, Tensor | None]:
         return oracle.argmax(theta.detach(), oracle.tensors)
 
 
+def normalise(theta: Tensor, event_dim: int) -> Tensor:
+    """`theta / |theta|` for each instance; scores that are all zero stay zero.  # (*S, B, *E) -> (*S, B, *E)"""
+    if torch.compiler.is_compiling():
+        return theta * _inverse_norm(theta, event_dim)
+    return _apply(_Normalise, theta, event_dim)
+
+
 def replace_gradient(hard: Tensor, soft: Tensor) -> Tensor:
     """The value of `hard`, bit for bit and sharing its memory, with the gradient of `soft`, of the same shape."""
     if hard.shape != soft.shape:
@@ -240,8 +303,9 @@ def replace_gradient(hard: Tensor, soft: Tensor) -> Tensor:
             f"replace_gradient: the value has shape {tuple(hard.shape)} but its stand-in has shape {tuple(soft.shape)}; "
             f"a surrogate (relaxation or approximator) must return the shape of the solution."
         )
-    mechanism = _TracedReplaceGradient if torch.compiler.is_compiling() else _ReplaceGradient
-    return _apply(mechanism, hard, soft)
+    if torch.compiler.is_compiling():
+        return _TracedReplaceGradient.apply(hard, soft)
+    return (_TransformedReplaceGradient if _active() else _ReplaceGradient).apply(hard, soft)
 
 
 def finite_difference(oracle: Oracle, theta: Tensor, step: float | Tensor, scheme: Scheme = _PLAIN) -> Tensor:

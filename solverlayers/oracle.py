@@ -73,7 +73,7 @@ class Oracle:
 
     def argmax(self, theta: Tensor, tensors: tuple[Tensor, ...]) -> tuple[Tensor, Tensor | None]:
         """Solve all samples of all instances in one call.  # (*S, B, *E) -> (*S, B, *E), (B,)"""
-        if torch.is_autocast_enabled(theta.device.type):
+        if torch._C._is_any_autocast_enabled():
             with torch.autocast(theta.device.type, enabled=False):
                 return self.argmax(theta, tensors)
         lead = theta.shape[: theta.ndim - self.event_dim]
@@ -116,6 +116,8 @@ class Oracle:
             assert rest_failed is not None
             failed[good] = rest_failed
         elif y is None:
+            if not self.solver.same_shape:
+                raise error  # nobody can tell the shape of a solution
             y = torch.zeros_like(parts[0] if len(parts) == 1 else torch.cat([p.flatten(1) for p in parts], 1))
         return y, failed
 

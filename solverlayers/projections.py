@@ -6,11 +6,13 @@ them scores drift along those directions without bound.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from .autograd import is_transformed, normalise
 from .oracle import Oracle
 from .solver import Solver
 
@@ -67,7 +69,10 @@ class Tangent(Projection):
     """The solver's own `tangent`: only the directions in which its solutions differ are left."""
 
     def forward(self, oracle: Oracle, theta: Tensor) -> Tensor:
-        return oracle.tangent(theta)
+        usable = _usable(oracle, theta)
+        if usable is None:
+            return oracle.tangent(theta)
+        return torch.where(usable, oracle.tangent(torch.where(usable, theta, 0)), theta.detach())
 
 
 class _Applied(Projection):
@@ -97,14 +102,23 @@ def make_projection(projection: str | Projection | Callable[[Tensor], Tensor]) -
     return _Applied(projection)
 
 
+def _usable(oracle: Oracle, theta: Tensor) -> Tensor | None:
+    """The finite entries in the mask, or None for all: an infinite score, which forbids an entry, has no part in means and norms."""
+    if not is_transformed() and math.isfinite(theta.sum().item()):
+        return oracle.mask
+    return theta.isfinite() if oracle.mask is None else theta.isfinite() & oracle.mask
+
+
 def _centre(oracle: Oracle, theta: Tensor) -> Tensor:
-    dims = tuple(range(-oracle.event_dim, 0))
-    if oracle.mask is None:
+    dims, usable = tuple(range(-oracle.event_dim, 0)), _usable(oracle, theta)
+    if usable is None:
         return theta - theta.mean(dims, keepdim=True)
-    mean = theta.sum(dims, keepdim=True) / oracle.mask.sum(dims, keepdim=True).clamp_min(1)
-    return torch.where(oracle.mask, theta - mean, 0)
+    total = torch.where(usable, theta, 0).sum(dims, keepdim=True)
+    return torch.where(usable, theta - total / usable.sum(dims, keepdim=True).clamp_min(1), theta.detach())
 
 
 def _normalise(oracle: Oracle, theta: Tensor) -> Tensor:
-    norm = oracle.expand(torch.linalg.vector_norm(theta.flatten(-oracle.event_dim), dim=-1))
-    return theta / torch.where(norm == 0, 1, norm)  # all-zero scores stay zero
+    usable = _usable(oracle, theta)
+    if usable is None:
+        return normalise(theta, oracle.event_dim)
+    return torch.where(usable, normalise(torch.where(usable, theta, 0), oracle.event_dim), theta.detach())

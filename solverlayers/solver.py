@@ -71,8 +71,14 @@ class Solver(ABC):
         """The solutions of a batch of instances, in the shape of `scores`.  # (B, *E) -> (B, *E)"""
 
     def solve_with_info(self, *scores: Tensor, **instance: Tensor) -> Solution:
-        """The solutions with their objective, proof of optimality and bound.  # (B, *E) -> Solution"""
+        """The solutions with their objective, proof of optimality and bound.  # (B, *E) -> Solution
+
+        A general hard function, which optimises nothing, has a NaN objective and bound.
+        """
         y = self(*scores, **instance)
+        if not self.linear:  # it optimises nothing
+            nan = torch.full((len(y),), torch.nan, device=y.device)
+            return Solution(y, nan, torch.zeros(len(y), dtype=torch.bool, device=y.device), nan)
         objective = inner(scores[0], y, self.event_dim) + self.offset(y, **instance)
         unknown = torch.full_like(objective, torch.nan, dtype=torch.promote_types(objective.dtype, torch.float32))
         return Solution(

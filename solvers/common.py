@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from solverlayers.solver import Solution, Solver
+from solverlayers.solver import Solver
 
 
 def check_mask(solver: Solver, scores: Tensor, mask: Tensor | None) -> None:
@@ -30,9 +30,3 @@ def remove_mean(direction: Tensor, mask: Tensor | None) -> Tensor:
         return direction - direction.mean(-1, keepdim=True)
     mean = torch.where(mask, direction, 0).sum(-1, keepdim=True) / mask.sum(-1, keepdim=True).clamp_min(1)
     return torch.where(mask, direction - mean, 0)
-
-
-def without_objective(y: Tensor) -> Solution:
-    """The `Solution` of a hard function, which optimises nothing: objective and bound are NaN."""
-    nan = torch.full((len(y),), torch.nan, device=y.device)
-    return Solution(y, nan, torch.zeros(len(y), dtype=torch.bool, device=y.device), nan)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from solverlayers.solver import Solution, Solver
+from solverlayers.solver import Solver
 
-from .common import check_mask, without_objective
+from .common import check_mask
 
 
 class Elementwise(Solver):
@@ -28,12 +28,12 @@ class Elementwise(Solver):
     def harden(self, scores: Tensor) -> Tensor:
         """The hard values of all entries.  # (B, *E) -> (B, *E)"""
 
-    def solve(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:  # type: ignore[override]
+    def solve(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:
         check_mask(self, scores, mask)
         y = self.harden(scores)
         return y if mask is None else torch.where(mask, y, 0)
 
-    def tangent(self, direction: Tensor, mask: Tensor | None = None) -> Tensor:  # type: ignore[override]
+    def tangent(self, direction: Tensor, mask: Tensor | None = None) -> Tensor:
         return direction if mask is None else torch.where(mask, direction, 0)
 
     def _sum(self, y: Tensor) -> Tensor:  # (*S, B, *E) -> (*S, B)
@@ -64,7 +64,11 @@ class Sign(Elementwise):
             raise ValueError(f"Sign: margin is {self.margin}; it is the distance from 0 where values change, so 0 or more.")
 
     @property
-    def scale_free(self) -> bool:  # type: ignore[override]
+    def scale_free(self) -> bool:
+        return self.margin == 0
+
+    @property
+    def constant_norm(self) -> bool:
         return self.margin == 0
 
     def harden(self, scores: Tensor) -> Tensor:
@@ -93,8 +97,10 @@ class Threshold(Elementwise):
     at: float = 0.0
     event_dim: int = 1  # type: ignore[misc]
 
+    binary = True
+
     @property
-    def scale_free(self) -> bool:  # type: ignore[override]
+    def scale_free(self) -> bool:
         return self.at == 0
 
     def harden(self, scores: Tensor) -> Tensor:
@@ -117,7 +123,7 @@ class Round(Elementwise):
     event_dim: int = 1  # type: ignore[misc]
 
     @property
-    def scale_free(self) -> bool:  # type: ignore[override]
+    def scale_free(self) -> bool:
         return False
 
     def harden(self, scores: Tensor) -> Tensor:
@@ -154,10 +160,10 @@ class HardFunction(Solver):
             raise TypeError(f"HardFunction: fn is {self.fn!r}; expected a function of a tensor, such as `torch.sign`.")
 
     @property
-    def scale_free(self) -> bool:  # type: ignore[override]
+    def scale_free(self) -> bool:
         return False
 
-    def solve(self, scores: Tensor, **instance: Tensor) -> Tensor:  # type: ignore[override]  # (B, *E) -> (B, *F)
+    def solve(self, scores: Tensor, **instance: Tensor) -> Tensor:  # (B, *E) -> (B, *F)
         y = self.fn(scores, **instance)
         if not isinstance(y, Tensor):
             raise TypeError(f"HardFunction: {_name(self.fn)} returned a {type(y).__name__}; expected a tensor.")
@@ -167,10 +173,6 @@ class HardFunction(Solver):
                 f"expected {len(scores)} rows, one per instance. Reduce over the trailing dimensions only."
             )
         return y.to(scores.dtype)
-
-    def solve_with_info(self, *scores: Tensor, **instance: Tensor) -> Solution:
-        """The values; a hard function has no objective, so objective and bound are NaN.  # (B, *E) -> Solution"""
-        return without_objective(self(*scores, **instance))
 
 
 def _name(fn: Callable[..., Tensor]) -> str:

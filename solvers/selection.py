@@ -27,9 +27,10 @@ class Argmax(Solver):
     """
 
     constant_sum = True
+    binary = True
     one_hot = True
 
-    def solve(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:  # type: ignore[override]
+    def solve(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:
         check_mask(self, scores, mask)
         _check_counts(self, scores, 1, mask)
         if mask is not None:
@@ -37,7 +38,7 @@ class Argmax(Solver):
             scores = torch.where(mask & (filled == filled.amax(-1, keepdim=True)), 1, torch.zeros_like(scores))
         return torch.zeros_like(scores).scatter_(-1, scores.argmax(-1, keepdim=True), 1)
 
-    def tangent(self, direction: Tensor, mask: Tensor | None = None) -> Tensor:  # type: ignore[override]
+    def tangent(self, direction: Tensor, mask: Tensor | None = None) -> Tensor:
         return remove_mean(direction, mask)
 
     def decode(self, y: Tensor, **instance: Tensor) -> Tensor:
@@ -65,16 +66,17 @@ class TopK(Solver):
     largest: bool = True
 
     constant_sum = True
+    binary = True
 
     def __post_init__(self) -> None:
         if self.k is not None and self.k < 0:
             raise ValueError(f"TopK: k is {self.k}; the number of chosen entries is 0 or more.")
 
     @property
-    def sense(self) -> Literal["max", "min"]:  # type: ignore[override]
+    def sense(self) -> Literal["max", "min"]:
         return "max" if self.largest else "min"
 
-    def solve(self, scores: Tensor, k: Tensor | None = None, mask: Tensor | None = None) -> Tensor:  # type: ignore[override]
+    def solve(self, scores: Tensor, k: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         check_mask(self, scores, mask)
         count = self._count(k)
         _check_counts(self, scores, count, mask)
@@ -85,7 +87,7 @@ class TopK(Solver):
             scores = torch.where(mask, scores, _lowest(scores.dtype))
         return _best(scores, count, mask).to(scores.dtype)
 
-    def tangent(  # type: ignore[override]
+    def tangent(
         self, direction: Tensor, k: Tensor | None = None, mask: Tensor | None = None
     ) -> Tensor:
         count = self._count(k)

@@ -13,9 +13,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from solverlayers.solver import Solution, Solver
+from solverlayers.solver import Solver
 
-from .common import check_mask, remove_mean, without_objective
+from .common import check_mask, remove_mean
 from .kernels import ranking, usable
 
 _WIDER = {dtype: torch.float32 for dtype in (torch.float16, torch.bfloat16)}
@@ -46,12 +46,13 @@ class Ranking(Solver):
     descending: bool = False
 
     constant_sum = True
+    constant_norm = True
 
     @property
-    def sense(self) -> Literal["max", "min"]:  # type: ignore[override]
+    def sense(self) -> Literal["max", "min"]:
         return "min" if self.descending else "max"
 
-    def solve(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:  # type: ignore[override]
+    def solve(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:
         check_mask(self, scores, mask)
         limit = _LAST_INTEGER.get(scores.dtype, 0)
         if scores.shape[-1] > limit:
@@ -61,7 +62,7 @@ class Ranking(Solver):
             )
         return _ranks(scores, mask, self.descending)
 
-    def tangent(self, direction: Tensor, mask: Tensor | None = None) -> Tensor:  # type: ignore[override]
+    def tangent(self, direction: Tensor, mask: Tensor | None = None) -> Tensor:
         return remove_mean(direction, mask)
 
     def decode(self, y: Tensor, **instance: Tensor) -> Tensor:
@@ -93,23 +94,19 @@ class Permutation(Solver):
     same_shape = False
     constant_sum = True
 
-    def solve(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:  # type: ignore[override]  # (B, n) -> (B, n, n)
+    def solve(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:  # (B, n) -> (B, n, n)
         check_mask(self, scores, mask)
         wide = scores.to(_WIDER.get(scores.dtype, scores.dtype))  # a rank must be exact here too
         order = argsort(_ranks(wide, mask, self.descending)).unsqueeze(-1)
         square = scores.new_zeros(*scores.shape, scores.shape[-1])
         return square.scatter_(-1, order.clamp_min(0), (order >= 0).to(scores.dtype))
 
-    def tangent(self, direction: Tensor, mask: Tensor | None = None) -> Tensor:  # type: ignore[override]
+    def tangent(self, direction: Tensor, mask: Tensor | None = None) -> Tensor:
         return remove_mean(direction, mask)
 
     def decode(self, y: Tensor, **instance: Tensor) -> Tensor:
         """The indices that sort the scores, padded with -1.  # (*S, B, n, n) -> (*S, B, n)"""
         return torch.where((y != 0).any(-1), y.argmax(-1), -1)
-
-    def solve_with_info(self, *scores: Tensor, **instance: Tensor) -> Solution:
-        """The matrices; they have no objective in the shape of the scores.  # (B, n) -> Solution"""
-        return without_objective(self(*scores, **instance))
 
 
 def argsort(ranks: Tensor) -> Tensor:

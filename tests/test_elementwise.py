@@ -108,7 +108,7 @@ def test_shapes_and_layouts(solver):
     assert torch.equal(solver(x), solver(x.contiguous()))
 
 
-@pytest.mark.parametrize("solver", [*SOLVERS, HardFunction(torch.sign)], ids=repr)
+@pytest.mark.parametrize("solver", [*SOLVERS, HardFunction(torch.sign)], ids=lambda solver: type(solver).__name__ + str(getattr(solver, "margin", getattr(solver, "at", ""))))
 def test_compiles_whole(solver):
     x = torch.randn(3, 5)
     assert torch.equal(torch.compile(solver.solve, fullgraph=True, backend="aot_eager")(x), solver(x))

@@ -54,4 +54,4 @@ def variant() -> str:
 
 def usable(*tensors: torch.Tensor) -> bool:
     """Whether the compiled kernels can serve these tensors: all on the CPU, not being traced, and a build at hand."""
-    return all(t.device.type == "cpu" for t in tensors) and not torch.compiler.is_compiling() and library() is not None
+    return all([t.is_cpu for t in tensors]) and not torch.compiler.is_compiling() and library() is not None
