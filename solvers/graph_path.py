@@ -136,8 +136,8 @@ class GraphShortestPath(ShortestPath):
         negative = (edges < 0).flatten(1).any(1)
         if negative.any():
             raise InfeasibleError(
-                f"GraphShortestPath: `edge_index` of instance {first_instance(negative)} names negative nodes; nodes count from "
-                f"0. Use `mask` for edges that are padding.",
+                f"GraphShortestPath: `edge_index` of instance {first_instance(negative)} names negative nodes; nodes count "
+                f"from 0. Use `mask` for edges that are padding.",
                 negative,
             )
         named = [int(t.max()) for t in (edges, source, target) if t.numel()]

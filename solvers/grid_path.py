@@ -178,8 +178,8 @@ def _numbers(solver: Solver, name: str, cells: Tensor, scores: Tensor, height: i
     if outside.any():
         first = first_instance(outside)
         raise InfeasibleError(
-            f"{kind}: `{name}` of instance {first} is cell {tuple(cells[first].tolist())}, which is outside its grid of {height} "
-            f"x {width} cells. Rows and columns count from 0.",
+            f"{kind}: `{name}` of instance {first} is cell {tuple(cells[first].tolist())}, which is outside its grid of "
+            f"{height} x {width} cells. Rows and columns count from 0.",
             outside,
         )
     return rows * width + columns

@@ -96,6 +96,7 @@ class Sweeper {
   const int64_t width_, height_, pitch_;
   int64_t first_ = 0;
   int count_ = 0;
+  bool to_the_right_ = false;  // which way the last relaxed row went first
   int64_t step_[kNeighbours], cell_step_[kNeighbours];  // to the neighbours, in row-major order; in padded and in plain numbers
   V *cost_, *distance_, *row_;  // the distances have a border of infinities
   uint8_t* stale_;              // rows that a change beside them may have put out of date
@@ -150,27 +151,30 @@ class Sweeper {
   bool visit(int64_t row) {
     if (!stale_[row]) return false;
     stale_[row] = 0;
-    if (relax_row(row)) stale_[row - 1] = stale_[row + 1] = 1;
+    to_the_right_ = !to_the_right_;
+    const bool fell = to_the_right_ ? relax_row<1>(row) : relax_row<-1>(row);
+    if (fell) stale_[row - 1] = stale_[row + 1] = 1;
     return true;
   }
 
-  /// Returns whether a distance fell.
+  /// Returns whether a distance fell. The first pass goes the way of `kStep`, the second comes back. The next row starts the
+  /// other way, with the cells that are finished first, so that the passes overlap in the processor.
+  template <int kStep>
   bool relax_row(int64_t row) {
     const V *up = distance_ + (row - 1) * pitch_, *down = up + 2 * pitch_, *cost = cost_ + (row - 1) * width_ - 1;
     V* own = distance_ + row * pitch_;
-    V before = simd::min(up[0], down[0]), beside = simd::min(up[1], down[1]);
+    const int64_t first = kStep > 0 ? 1 : width_, end = kStep > 0 ? width_ + 1 : 0;
+    V before = simd::min(up[first - kStep], down[first - kStep]), beside = simd::min(up[first], down[first]);
     V reached = simd::broadcast<V>(kInfinity);
-    for (int64_t q = 1; q <= width_; ++q) {
-      const V after = simd::min(up[q + 1], down[q + 1]);
+    for (int64_t q = first; q != end; q += kStep) {
+      const V after = simd::min(up[q + kStep], down[q + kStep]);
       const V nearest = kNeighbours == 8 ? simd::min(simd::min(before, after), beside) : beside;
-      reached = simd::min(simd::min(own[q], nearest + cost[q]), reached + cost[q]);
-      row_[q] = reached;
+      row_[q] = reached = simd::min(simd::min(own[q], nearest + cost[q]), reached + cost[q]);
       before = beside;
       beside = after;
     }
     simd::Mask<V> fell{};
-    reached = simd::broadcast<V>(kInfinity);
-    for (int64_t q = width_; q >= 1; --q) {
+    for (int64_t q = end - kStep; q != first - kStep; q -= kStep) {
       reached = simd::min(row_[q], reached + cost[q]);
       fell |= reached < own[q];
       own[q] = reached;

@@ -49,10 +49,11 @@ def find(
     int64, are row-major numbers of cells, by default the first and the last.
     """
     count, height, width = costs.shape
+    costs = costs.contiguous()
     inputs = [None if t is None else t.contiguous() for t in (costs, mask, source, target)]
-    solution = torch.empty(costs.shape, dtype=costs.dtype)
+    solution = torch.empty_like(costs)
     status = torch.empty(count, dtype=torch.uint8)
-    potential = torch.empty(costs.shape, dtype=costs.dtype) if distances else None
+    potential = torch.empty_like(costs) if distances else None
     build = library()
     assert build is not None
     failures = _function(build, costs.dtype)(
