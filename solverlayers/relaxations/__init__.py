@@ -1,9 +1,9 @@
 """Relaxations: differentiable maps from scores to maximise into the convex hull of the solutions.
 
-What `StraightThrough(relaxation)` passes its gradient through. Each is a frozen dataclass, so that its `repr` is its constructor
-call; written in plain torch, so that derivatives of every order are right, `torch.func` and `torch.compile(fullgraph=True)`
-work, and any device serves; takes a `mask` of the entries that may be used; and becomes the solver as its temperature or
-strength goes to zero.
+What `StraightThrough(relaxation)` passes its gradient through. Each is a frozen dataclass, so that its `repr` is its
+constructor call; written in plain torch, so that derivatives of every order are right, `torch.func` and
+`torch.compile(fullgraph=True)` work, and any device serves; takes a `mask` of the entries that may be used; and becomes the
+solver as its temperature or strength goes to zero.
 """
 
 from .base import Relaxation as Relaxation

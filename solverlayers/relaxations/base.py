@@ -17,9 +17,9 @@ BIG = 1e30
 class Relaxation:
     """`theta`, the scores to maximise, to a point of the convex hull of the solutions, differentiable.
 
-    Called as `relaxation(theta)` or `relaxation(theta, mask, **instance)`; subclasses define `relax`. Entries outside the mask are
-    0 in the output, whatever their scores, NaN included. Half precision is computed in single precision. Raises ValueError for
-    instance data that the relaxation does not know, since what they change would be missed.  # (*S, B, *E) -> (*S, B, *E)
+    Called as `relaxation(theta)` or `relaxation(theta, mask, **instance)`; subclasses define `relax`. Entries outside the mask
+    are 0 in the output, whatever their scores, NaN included. Half precision is computed in single precision. Raises ValueError
+    for instance data that the relaxation does not know, since what they change would be missed.  # (*S, B, *E) -> (*S, B, *E)
     """
 
     event_dim: ClassVar[int | None] = 1
@@ -44,8 +44,8 @@ class Relaxation:
         for name in instance:
             if name not in self.takes:
                 raise ValueError(
-                    f"{self!r} got `{name}`, of which it knows nothing, so it would relax another problem. Use a rule that asks the "
-                    f"solver itself, such as Identity, Perturbed, IMLE or Regularized."
+                    f"{self!r} got `{name}`, of which it knows nothing, so it would relax another problem. Use a rule that "
+                    f"asks the solver itself, such as Identity, Perturbed, IMLE or Regularized."
                 )
         wide = theta.float() if theta.dtype in _HALF else theta
         if mask is None:
@@ -58,14 +58,14 @@ class Relaxation:
         reason = self._mismatch(solver)
         if reason:
             raise ValueError(
-                f"{self!r} does not relax {solver!r}: {reason}. Softmax, Sparsemax and Entmax relax an argmax; SoftTopK and "
-                f"EntropicTopK a choice of k; SoftRank, EntropicRank and Ranks ranks; Sinkhorn a matching; SoftMinPath a path on "
-                f"a grid; Sigmoid a free choice of each entry. For any solver there are Identity, Perturbed, Regularized and DAB."
+                f"{self!r} does not relax {solver!r}: {reason}. Softmax, Sparsemax and Entmax relax an argmax; SoftTopK "
+                f"and EntropicTopK a choice of k; SoftRank, EntropicRank and Ranks ranks; Sinkhorn a matching; SoftMinPath a "
+                f"path on a grid; Sigmoid a free choice of each entry. For any solver there are Identity, Perturbed and DAB."
             )
 
     def _mismatch(self, solver: Solver) -> str:
         if self.event_dim not in (None, solver.event_dim):
-            return f"it works on {self.event_dim} dimensions of the scores, and one instance of the solver has {solver.event_dim}"
+            return f"it works on the last {self.event_dim} dimensions of the scores, and an instance has {solver.event_dim}"
         if self.same_shape and not solver.same_shape:
             return "it keeps the shape of the scores, and the solver may return another"
         if not self.same_shape and solver.same_shape:

@@ -33,25 +33,29 @@ _MEAN = _Pool(lambda x: x.cumsum(-1), torch.add, torch.div, 0.0)
 _LOG_RATIO = _Pool(lambda x: x.logcumsumexp(-1), torch.logaddexp, torch.sub, -BIG)
 
 
-def isotonic_mean(y: Tensor, used: Tensor) -> Tensor:
-    """`argmin sum (v - y)^2` over non-increasing `v`; the entries in `used` come first.  # (..., n) -> (..., n)"""
-    with torch.no_grad():
-        data = torch.where(used, y, -BIG), torch.ones_like(y)
-        block = _blocks(_MEAN, *data, data[0])
-    y = torch.where(used, y, 0)
-    total, count = _sum(y, block), _sum(torch.ones_like(y), block)
-    return (total / count.clamp_min(1)).gather(-1, block)
+def pooled_means(z: Tensor, w: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
+    """The means of `z` and of `w` over the blocks of `v = argmin sum (v - (z - w))^2`, non-increasing, at each entry.
 
-
-def isotonic_log_ratio(s: Tensor, w: Tensor, used: Tensor) -> Tensor:
-    """`argmin sum (exp(s - v) + exp(w) v)` over non-increasing `v`: a block's value is `logsumexp(s) - logsumexp(w)`.
-
-    `s` and `w` are non-increasing; the entries in `used` come first.  # (..., n) -> (..., n)
+    `v` is their difference. They come apart because `(z - mean z) + mean w` is exact to the last bit where `z` is large and a
+    block is one entry, and `z - v` is not. The entries in `used` come first.  # (..., n) -> (..., n), (..., n)
     """
     with torch.no_grad():
-        data = torch.where(used, s, -BIG), torch.where(used, w, 0)
-        block = _blocks(_LOG_RATIO, *data, data[0] - data[1])
-    return _logsumexp(torch.where(used, s, 0), block) - _logsumexp(torch.where(used, w, 0), block)
+        y = torch.where(used, z - w, -BIG)
+        block = _blocks(_MEAN, y, torch.ones_like(y), y)
+        count = _sum(torch.ones_like(y), block).clamp_min(1)
+    mean_z, mean_w = (_sum(torch.where(used, x, 0), block) / count for x in (z, w))
+    return mean_z.gather(-1, block), mean_w.gather(-1, block)
+
+
+def pooled_logsumexps(s: Tensor, w: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
+    """The same for `v = argmin sum (exp(s - v) + exp(w) v)`: `logsumexp(s)` and `logsumexp(w)` over each block, at each entry.
+
+    `s` and `w` are non-increasing; the entries in `used` come first.  # (..., n) -> (..., n), (..., n)
+    """
+    with torch.no_grad():
+        a, b = torch.where(used, s, -BIG), torch.where(used, w, 0)
+        block = _blocks(_LOG_RATIO, a, b, a - b)
+    return _logsumexp(torch.where(used, s, 0), block), _logsumexp(torch.where(used, w, 0), block)
 
 
 def _blocks(pool: _Pool, a: Tensor, b: Tensor, fit: Tensor) -> Tensor:

@@ -20,10 +20,10 @@ class SoftMinPath(Relaxation):
 
     A walk of at most `steps` steps to a neighbouring cell has probability proportional to `exp(theta(walk) / temperature)`, its
     `theta` being the sum over its cells, the start and the end included, each counted as often as it is met; it stops when it
-    meets the end. `steps=None` allows `h w - 1`, so that every path without a circle counts. The value of which these visits are
-    the gradient is the soft minimum of the costs, by as many sweeps of Bellman and Ford with `logsumexp` for the maximum (Mensch
-    & Blondel, ICML 2018); the visits follow from its transition probabilities, forwards. Instance data: `source` and `target` (B, 2),
-    integers (row, column), in place of the corners; `mask` (B, h, w), False for walls; where they leave no walk, the output is 0.
+    meets the end. `steps=None` allows `h w - 1`, so that every path without a circle counts. The visits are the gradient of the
+    soft minimum of the costs, which as many sweeps of Bellman and Ford with `logsumexp` for the maximum give (Mensch & Blondel,
+    ICML 2018); they follow from its transition probabilities, forwards. Instance data: `source` and `target` (B, 2), integers
+    (row, column), in place of the corners; `mask` (B, h, w), False for walls. Where walls leave no walk, the output is 0.
 
     As the temperature goes to zero, walks become the shortest path, provided `theta <= 0` (costs are not negative). At a
     temperature near the cost of a step or above, long walks with circles win by their number, and visits above one show it.
@@ -56,7 +56,8 @@ class SoftMinPath(Relaxation):
         used = usable(theta, mask)
         x = torch.where(used, theta / self.temperature, -BIG)
         corners = torch.tensor([[0, 0], [h - 1, w - 1]], device=theta.device)
-        start, end = _cell(corners[0] if source is None else source, h, w), _cell(corners[1] if target is None else target, h, w)
+        start = _cell(corners[0] if source is None else source, h, w)
+        end = _cell(corners[1] if target is None else target, h, w)
         steps = h * w - 1 if self.steps is None else self.steps
         best = torch.where(end, x, -BIG)  # log of the weight of all walks to the end in at most 0, 1, 2, ... steps
         moves = []

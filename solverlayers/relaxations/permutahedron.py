@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..solver import Solver
 from .base import BIG, Relaxation, positive, usable
-from .isotonic import isotonic_log_ratio, isotonic_mean
+from .isotonic import pooled_logsumexps, pooled_means
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ class SoftRank(_Rank):
     """
 
     def _project(self, z: Tensor, ranks: Tensor, used: Tensor) -> Tensor:
-        return z - isotonic_mean(z - ranks, used)
+        mean_z, mean_rank = pooled_means(z, ranks, used)
+        return (z - mean_z) + mean_rank
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,8 @@ class EntropicRank(_Rank):
     """
 
     def _project(self, z: Tensor, ranks: Tensor, used: Tensor) -> Tensor:
-        w = ranks.log()
-        return torch.where(used, z - isotonic_log_ratio(z, w, used), 0).exp()
+        total, total_rank = pooled_logsumexps(z, ranks.log(), used)
+        return torch.where(used, (z - total) + total_rank, 0).exp()
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,12 @@ class _Sort(_Permutahedral):
         position = torch.arange(theta.shape[-1], device=theta.device)
         z = ((count - position) / self.strength).to(w.dtype)
         first = position < count
-        y = torch.where(first, z - self._fit(z, torch.where(first, w, 0), first), 0)
+        pooled_z, pooled_w = self._pool(z, torch.where(first, w, 0), first)
+        y = torch.where(first, (z - pooled_z) + pooled_w, 0)
         place = torch.where(used, count - used.cumsum(-1), 0)  # the lowest value goes to the first entry that may be used
         return torch.where(used, y.gather(-1, place), 0)
 
-    def _fit(self, z: Tensor, w: Tensor, used: Tensor) -> Tensor:
+    def _pool(self, z: Tensor, w: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
 
 
@@ -110,19 +112,21 @@ class ProjectedSort(_Sort):
     tensor([1.9900, 2.0000, 2.0100])
     """
 
-    def _fit(self, z: Tensor, w: Tensor, used: Tensor) -> Tensor:
-        return isotonic_mean(z - w, used)
+    def _pool(self, z: Tensor, w: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
+        return pooled_means(z, w, used)
 
 
 @dataclass(frozen=True)
 class EntropicSort(_Sort):
-    """Values in ascending order, softened: the logarithm of the Kullback-Leibler projection of `exp((1, ..., n) / strength)` on
-    the hull of all orders of `exp(theta)`. O(n log n). With a mask, the values fill the entries that may be used, in their order.
+    """Values in ascending order, softened, by the Kullback-Leibler divergence in place of the distance.
+
+    The logarithm of the projection of `exp((1, ..., n) / strength)` on the hull of all orders of `exp(theta)`; O(n log n). With
+    a mask, the values fill the entries that may be used, in their order.
 
     >>> import torch
     >>> EntropicSort(strength=0.1)(torch.tensor([3.0, 1.0, 2.0])).round(decimals=3)
     tensor([1., 2., 3.])
     """
 
-    def _fit(self, z: Tensor, w: Tensor, used: Tensor) -> Tensor:
-        return isotonic_log_ratio(z, w, used)
+    def _pool(self, z: Tensor, w: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
+        return pooled_logsumexps(z, w, used)

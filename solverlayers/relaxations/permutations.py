@@ -13,7 +13,7 @@ from .base import BIG, Relaxation, masked_softmax, positive, usable
 
 @dataclass(frozen=True)
 class Sinkhorn(Relaxation):
-    """Entropic matching: the maximum of `<theta, y> + temperature H(y)` over doubly stochastic matrices (Sinkhorn; Cuturi, 2013).
+    """Entropic matching: the maximum of `<theta, y> + temperature H(y)` over doubly stochastic matrices (Cuturi, 2013).
 
     `iterations` rounds of scaling columns, then rows, in the logarithmic domain. In a rectangular matrix the lines of the
     longer side sum to at most one (their scaling factor is cut off at one, block coordinate ascent on the dual); the side that
@@ -80,7 +80,7 @@ class _Sorter(Relaxation):
 
 @dataclass(frozen=True)
 class NeuralSort(_Sorter):
-    """The permutation matrix that sorts in ascending order, relaxed to a unimodal row-stochastic one (Grover et al., ICLR 2019).
+    """The permutation matrix that sorts in ascending order, relaxed row by row (NeuralSort: Grover et al., ICLR 2019).
 
     Row `i = 1..n` is `softmax_j(((2i - n - 1) theta_j - sum_k |theta_j - theta_k|) / temperature)`: `P @ scores` is sorted in
     ascending order and `Ranks` turns it into ranks; `descending=True` sorts the other way. With a mask, the entries that may be
@@ -105,7 +105,8 @@ class SoftSort(_Sorter):
     """The permutation matrix that sorts in ascending order, relaxed (Prillo & Eisenschlos, ICML 2020).
 
     Row `i` is `softmax_j(-|s_i - theta_j| / temperature)` with `s` the scores in ascending order; `descending=True` sorts the
-    other way. With a mask, the entries that may be used fill the first rows, and the other rows and columns are zero.  # (*S, B, n) -> (*S, B, n, n)
+    other way. With a mask, the entries that may be used fill the first rows, and the other rows and columns are zero.
+    # (*S, B, n) -> (*S, B, n, n)
 
     >>> import torch
     >>> SoftSort(0.01)(torch.tensor([3.0, 1.0])).round()

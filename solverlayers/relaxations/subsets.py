@@ -45,8 +45,8 @@ class SoftTopK(_KSubset):
     """The point nearest to `theta / temperature` with entries in [0, 1] that sum to `k`; exact, by sorting.
 
     The maximum of `<theta, y> - temperature / 2 |y|^2` over the hull of the k-subsets: `clip(theta / temperature - t, 0, 1)`.
-    Piecewise affine: its second derivative is zero almost everywhere, which is right. Instance data: `mask` (B, n) and `k` (B,),
-    which takes the place of the field. Where fewer than `k` entries may be used, all of them are chosen.
+    Piecewise affine: its second derivative is zero almost everywhere, which is right. Instance data: `mask` (B, n) and `k`
+    (B,), which takes the place of the field. Where fewer than `k` entries may be used, all of them are chosen.
 
     >>> import torch
     >>> SoftTopK(2)(torch.tensor([3.0, 0.5, 0.0, -4.0]))

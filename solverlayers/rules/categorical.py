@@ -55,8 +55,8 @@ class _Sampled(_Categorical):
 class GumbelSoftmax(_Categorical):
     """Gumbel-softmax, straight-through or relaxed (Jang, Gu & Poole; Maddison, Mnih & Teh, both ICLR 2017).
 
-    With `G` Gumbel noise and `s = softmax((theta + G) / temperature)`: the output is the argmax of `theta + G` with the gradient
-    `J(s) g / temperature` of `s` (`hard=True`), or `s` itself, which is a point of the simplex with its true gradient
+    With `G` Gumbel noise and `s = softmax((theta + G) / temperature)`: the output is the argmax of `theta + G` with the
+    gradient `J(s) g / temperature` of `s` (`hard=True`), or `s` itself, which is a point of the simplex with its true gradient
     (`hard=False`). Low temperatures have little bias and much variance. One solve when hard, none when soft.
 
     >>> import torch
@@ -81,9 +81,9 @@ class GumbelSoftmax(_Categorical):
 class CategoricalStraightThrough(_Sampled):
     """Straight-through for a draw (Bengio, Leonard & Courville, 2013), the baseline of the ReinMax paper: "ST" there.
 
-    Backward: `J(softmax(theta / temperature)) g / temperature`. At temperature 1 the mean gradient is exact for losses linear in
-    the draw, and first-order for others (Liu et al., 2023). Not the same as noise on the scores with `StraightThrough(Softmax())`,
-    which is `GumbelSoftmax`.
+    Backward: `J(softmax(theta / temperature)) g / temperature`. At temperature 1 the mean gradient is exact for losses linear
+    in the draw, and first-order for others (Liu et al., 2023). Not the same as Gumbel noise on the layer's scores with
+    `StraightThrough(Softmax())`, which is `GumbelSoftmax`.
     """
 
     def __init__(self, temperature: float = 1.0):
@@ -126,10 +126,10 @@ class ReinMax(_Sampled):
 class GumbelRao(_Sampled):
     """Straight-through Gumbel-softmax, Rao-Blackwellised: GR-MCK (Paulus, Maddison & Krause, ICLR 2021).
 
-    Backward: `mean_s J(softmax(eta_s / temperature)) g / temperature` over `samples` noisy scores `eta_s` drawn given that their
-    argmax is `D`, their noise held constant. The mean over all draws is that of `GumbelSoftmax` (`samples=1` is the same in law)
-    and the variance is lower, at no further solve or evaluation of the loss. Given the winner `i`, `eta_i = logsumexp(theta) +
-    Gumbel` and the others are Gumbel at `theta_j`, truncated at `eta_i`.
+    Backward: `mean_s J(softmax(eta_s / temperature)) g / temperature` over `samples` noisy scores `eta_s` drawn given that
+    their argmax is `D`, their noise held constant. The mean over all draws is that of `GumbelSoftmax` (`samples=1` is the same
+    in law) and the variance is lower, at no further solve or evaluation of the loss. Given the winner `i`, `eta_i =
+    logsumexp(theta) + Gumbel` and the others are Gumbel at `theta_j`, truncated at `eta_i`.
     """
 
     def __init__(self, temperature: float = 0.5, samples: int = 100):

@@ -18,19 +18,19 @@ class Regularized(Rule):
     """The point of the hull of the solutions nearest to `theta / strength` (SparseMAP: Niculae et al., ICML 2018).
 
     Forward while training: `argmax_y <theta, y> - strength / 2 |y|^2` over the convex hull, a sparse mixture of solutions that
-    the solver alone finds: it gets the gradient `theta - strength y` as scores, one vertex a call, and all weights are then
-    corrected fully, dropping vertices of negative weight (the nearest-point algorithm: Wolfe, 1976). It ends when no vertex
-    improves, which takes as many calls as the mixture has vertices, or a few more; after `iterations` calls beyond the first, the
-    mixture so far is returned, which is the nearest point of the hull of the vertices seen.
+    the solver alone finds: it gets the gradient `theta - strength y` as scores, one vertex a call (Frank & Wolfe, 1956), and
+    all weights are then corrected fully, dropping vertices of negative weight (the nearest-point algorithm: Wolfe, 1976). It ends
+    when no vertex improves, which takes as many calls as the mixture has vertices, or a few more; after `iterations` calls
+    beyond the first, the mixture so far is returned: nearest in the face that its vertices span, if not in the whole hull.
 
     Backward, for gradients `g` of the mixture: `P g / strength` with `P` the projection on the span of the differences of the
-    mixture's vertices, the exact Jacobian; no further solve. The output is piecewise affine in `theta`: its second derivative is
-    zero almost everywhere, which is right. For an argmax it is `Sparsemax(strength)`, for a ranking `SoftRank(strength)`, for
-    top-k `SoftTopK(k, strength)`; a small `strength` gives the solution itself, and a gradient of zero.
+    mixture's vertices, the exact Jacobian; no further solve. The output is piecewise affine in `theta`: its second derivative
+    is zero almost everywhere, which is right. For an argmax it is `Sparsemax(strength)`, for a ranking `SoftRank(strength)`,
+    for top-k `SoftTopK(k, strength)`; a small `strength` gives the solution itself, and a gradient of zero.
 
     Under `torch.func` and `torch.compile`, where control flow cannot follow the data, all `iterations` calls are made, and a
-    compiled graph holds about `iterations^2 / 2` small linear systems: choose few. A heuristic solver gives a mixture of what it
-    finds.
+    compiled graph holds about `iterations^2 / 2` small linear systems: choose few. A heuristic solver gives a mixture of what
+    it finds.
 
     >>> import torch
     >>> from solverlayers import SolverLayer
@@ -57,13 +57,13 @@ class Regularized(Rule):
         needs_objective(self, solver)
         if type(solver).offset is not Solver.offset:
             raise ValueError(
-                f"Regularized mixes solutions of a linear objective, and part of that of {solver!r} does not depend on the scores; "
-                f"on a mixture of solutions it has no meaning of its own. Use Perturbed, Blackbox, IMLE or Identity."
+                f"Regularized mixes solutions of a linear objective, and part of that of {solver!r} does not depend on the "
+                f"scores: of a mixture, that part has no value. Use Perturbed, Blackbox, IMLE or Identity."
             )
         if not self.strength > 0 or self.iterations < 0:
             raise ValueError(
-                f"Regularized: strength={self.strength!r} and iterations={self.iterations!r}; the first must be positive, the second "
-                f"not negative."
+                f"Regularized: strength={self.strength!r} and iterations={self.iterations!r}; the first must be positive, the "
+                f"second not negative."
             )
 
 
