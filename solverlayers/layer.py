@@ -106,6 +106,8 @@ class SolverLayer(nn.Module):
         theta = oracle.pack(scores)
         if oracle.mask is not None:
             theta = torch.where(oracle.mask, theta, 0)  # garbage in the padding goes no further, nor does a gradient
+        if self.on_failure != "raise":
+            theta = oracle.without_nan(theta)
         if self.projection is not None and (self.training or not self.projection.preserves_solution):
             theta = self.projection(oracle, theta)
         return oracle, theta
@@ -117,7 +119,9 @@ class SolverLayer(nn.Module):
             self.failures += count
             if count:
                 first = int(failed.nonzero()[0, 0])
-                _log.warning("%s: skipped %d of %d instances (first: %d).", type(self.solver).__name__, count, len(failed), first)
+                _log.warning(
+                    "%s: skipped %d of %d instances (first: %d).", type(self.solver).__name__, count, len(failed), first
+                )
         return torch.where(failed[(...,) + (None,) * (y.ndim - lead)], 0, y)
 
     def extra_repr(self) -> str:

@@ -71,6 +71,12 @@ class Oracle:
         if failed is not None:
             self.failed = failed if self.failed is None else self.failed | failed
 
+    def without_nan(self, theta: Tensor) -> Tensor:
+        """Zero scores for instances with NaN, which count as failed: zero times NaN, in a gradient, would still be NaN."""
+        nan = theta.isnan().flatten(-self.event_dim).any(-1)
+        self.note(nan.flatten(0, -2).any(0) if nan.ndim > 1 else nan)
+        return torch.where(self.expand(nan), 0, theta)
+
     def argmax(self, theta: Tensor, tensors: tuple[Tensor, ...]) -> tuple[Tensor, Tensor | None]:
         """Solve all samples of all instances in one call.  # (*S, B, *E) -> (*S, B, *E), (B,)"""
         if torch._C._is_any_autocast_enabled():
@@ -87,7 +93,7 @@ class Oracle:
         y, failed = self._solve(tuple(self.solver.clip(s) for s in self.unpack(scores)), tensors)
         if len(lead) != 1:
             y = y.reshape(*lead, *y.shape[1:])
-            failed = None if failed is None else failed.reshape(-1, lead[-1]).any(0)
+            failed = None if failed is None else failed.reshape(samples, lead[-1]).any(0)
         return y.to(theta.dtype), failed
 
     def _solve(self, parts: tuple[Tensor, ...], tensors: tuple[Tensor, ...]) -> tuple[Tensor, Tensor | None]:
@@ -105,6 +111,8 @@ class Oracle:
     ) -> tuple[Tensor, Tensor]:
         """The solutions of the instances that did not fail, with zeros (or the incumbent) for those that did."""
         bad = error.instances.to(parts[0].device)
+        if not bad.any():
+            raise error  # it names no instance that could be left out
         use = self.on_failure == "last" and error.incumbent is not None
         y = error.incumbent.clone() if use and error.incumbent is not None else None
         failed = torch.zeros_like(bad) if use else bad.clone()

@@ -176,5 +176,11 @@ class InstanceSolver(Solver):
         columns = {key: value.cpu().numpy() for key, value in instance.items()}
         out = np.empty(scores.shape)
         for b, row in enumerate(scores.double().cpu().numpy()):
-            out[b] = self.solve_instance(row, **{key: value[b] for key, value in columns.items()})
+            y = np.asarray(self.solve_instance(row, **{key: value[b] for key, value in columns.items()}))
+            if y.shape != row.shape:
+                raise ValueError(
+                    f"{type(self).__name__}.solve_instance returned shape {y.shape} for scores of shape {row.shape}; a solution "
+                    f"has the shape of its scores."
+                )
+            out[b] = y
         return torch.as_tensor(out, device=scores.device).to(scores)

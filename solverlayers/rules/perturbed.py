@@ -83,10 +83,15 @@ def perturb(
         z = noise.sample(start.expand(samples, *theta.shape))
     if not multiplicative:
         # the argument is z exactly, with the derivatives of (eta - theta) / sigma
-        return start + sigma * z, noise.log_prob(z + (start - theta) / sigma)
+        return start + sigma * z, noise.log_prob(z + _zero(start - theta) / sigma)
     eta = start * torch.exp(sigma * z - sigma**2 / 2)
     size = torch.where(theta == 0, 1, theta).abs().log()  # a score of exactly zero stays zero whatever the noise
-    return eta, noise.log_prob(z - (size - size.detach()) / sigma)  # log|eta| = log|theta| + sigma z - sigma^2/2 is held
+    return eta, noise.log_prob(z - _zero(size - size.detach()) / sigma)  # log|eta| = log|theta| + sigma z - sigma^2/2 is held
+
+
+def _zero(difference: Tensor) -> Tensor:
+    """A difference that is zero in value, also of infinite scores, which forbid entries and get no gradient."""
+    return difference.nan_to_num(0.0)
 
 
 def score_weighted(y: Tensor, log_prob: Tensor, pairs: bool = False) -> Tensor:
