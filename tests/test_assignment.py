@@ -1,8 +1,13 @@
 """Assignment, against SciPy, enumeration, and its own two implementations against each other."""
 
 import ctypes
+import os
 import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations, permutations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +15,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
+
+from solverlayers.errors import InfeasibleError, InstanceError
 from solverlayers.solvers import augmenting_paths, kernels
 from solverlayers.solvers.assignment import Assignment, GatedAssignment, MaxAssignment, PartialAssignment
 from solverlayers.solvers.kernels import assignment as kernel
-
-from solverlayers.errors import InfeasibleError, InstanceError
 
 DTYPES = [torch.float32, torch.float64, torch.int32, torch.int64]
 SHAPES = [
@@ -35,7 +40,7 @@ SHAPES = [
     (34, 9),
 ]
 BUILDS = [name for name in ("baseline", "avx2", "avx512") if kernels._find(name)]
-compiled = pytest.mark.skipif(not BUILDS, reason="no compiled kernels")
+compiled = pytest.mark.skipif(not BUILDS or os.environ.get("SOLVERLAYERS_KERNELS") == "off", reason="no compiled kernels")
 
 
 def generator(seed: int) -> torch.Generator:
@@ -295,6 +300,38 @@ def test_threads_change_nothing():
         assert torch.equal(Assignment()(scores), alone)
     finally:
         torch.set_num_threads(before)
+
+
+@compiled
+def test_several_python_threads_at_once():
+    batches = [costs("geometric", 200, 20, 20, seed) for seed in range(8)]
+    alone = [Assignment()(scores) for scores in batches]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(Assignment(), batches))
+    assert all(map(torch.equal, alone, together))
+
+
+FORK = """
+import os, torch
+from solverlayers.solvers.assignment import Assignment
+
+torch.set_num_threads(4)
+scores = torch.rand(300, 24, 24)
+before = Assignment()(scores)  # starts workers, which the child does not have
+child = os.fork()
+same = (Assignment()(scores).numpy() == before.numpy()).all()  # torch itself may hang in the child of a fork
+if child == 0:
+    os._exit(0 if same else 1)
+assert same
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@compiled
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_the_child_of_a_fork_can_solve():
+    root = str(Path(__file__).resolve().parents[1])
+    subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], check=True, timeout=60, cwd=root)
 
 
 @compiled

@@ -110,13 +110,13 @@ class Matcher {
     allocate();
     for (int i = 0, k = 0; i < (transposed_ ? m : n); ++i)
       if (!mask || (transposed_ ? is_column_ : is_row_)[i]) row_name_[k++] = i;
-    const T* scores = batch.scores + b * batch.n * batch.m;
+    const T *scores = batch.scores + b * batch.n * batch.m, *end = batch.scores + batch.count * batch.n * batch.m;
     const double* skip_column = batch.skip_column ? batch.skip_column + b * batch.m : nullptr;
     const double sign = batch.maximize ? -1 : 1;
     for (int k = 0; k < rows_; ++k) {
       const int64_t start = transposed_ ? row_name_[k] : int64_t(row_name_[k]) * m, step = transposed_ ? m : 1;
-      if (!read_row(scores + start, batch.scores + batch.count * batch.n * batch.m, mask ? mask + start : nullptr, step, sign, skip_column, cost_ + int64_t(k) * stride()))
-        return kInvalid;
+      const uint8_t* allowed = mask ? mask + start : nullptr;
+      if (!read_row(scores + start, end, allowed, step, sign, skip_column, cost_ + int64_t(k) * stride())) return kInvalid;
       skip_[k] = batch.skip_row ? sign * batch.skip_row[b * batch.n + row_name_[k]] : kInfinity;
       if (!(skip_[k] > -kInfinity)) return kInvalid;
     }
@@ -138,8 +138,8 @@ class Matcher {
   }
 
   void allocate() {
-    const int64_t longest = padded_ = int(simd::padded<double>(std::max(columns_, 1)));
-    const int64_t line = simd::padded<double>(std::max<int64_t>(longest, rows_));
+    padded_ = int(simd::padded<double>(std::max(columns_, 1)));
+    const int64_t line = simd::padded<double>(std::max(padded_, rows_));
     cost_ = costs_.get(std::max<int64_t>(rows_, 1) * stride());
     double** const lines[] = {&price_, &open_price_, &distance_, &predecessor_, &occupied_, &skip_, &scanned_at_};
     double* next = doubles_.get(line * 7);
@@ -342,7 +342,8 @@ class Matcher {
       const Double d = load<Double>(distance_ + j);
       const unsigned hits = simd::equal_bits(d, least);
       if (!hits) continue;
-      if (const unsigned free = simd::equal_bits(simd::max(d, load<Double>(occupied_ + j)), least)) return j + __builtin_ctz(free);
+      const unsigned free = simd::equal_bits(simd::max(d, load<Double>(occupied_ + j)), least);
+      if (free) return j + __builtin_ctz(free);
       if (first == kFree) first = j + __builtin_ctz(hits);
     }
     return first;
