@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .oracle import Oracle
 
 
-def _no_second_derivative(*_: Any) -> None:
+def _no_second_derivative(ctx: Any, *_: Any) -> Any:
     raise RuntimeError(
         "The second derivative of a finite difference of a solver is zero almost everywhere and says nothing, so it is "
         "refused. Take first derivatives only (no `create_graph=True`, no nested `torch.func.grad`), or choose a rule whose "
@@ -38,7 +38,8 @@ def _apply(function: type[torch.autograd.Function], *args: Any) -> Any:
     """`function.apply`; in plain eager mode without its binding of default arguments, which costs ten microseconds."""
     if is_transformed():
         return function.apply(*args)
-    return super(torch.autograd.Function, function).apply(*torch._functorch.utils.unwrap_dead_wrappers(args))
+    base: Any = super(torch.autograd.Function, function)
+    return base.apply(*torch._functorch.utils.unwrap_dead_wrappers(args))
 
 
 def _fold(info: Any, in_dims: tuple, oracle: Oracle, theta: Tensor, tensors: tuple[Tensor, ...]) -> tuple:
@@ -246,7 +247,8 @@ def _shifted_difference(
     if isinstance(step, Tensor):
         step = _relative(oracle, scheme, step, grad)
         step = oracle.expand(step) if step.ndim else step
-        grad, alpha, width = step * grad.to(step.dtype), 1.0, torch.where(step == 0, torch.inf, step)
+        grad, alpha = step * grad.to(step.dtype), 1.0
+        width: float | Tensor = torch.where(step == 0, torch.inf, step)
     else:
         alpha, width = step, step
     if scheme.two_sided:
@@ -325,7 +327,7 @@ def finite_difference(oracle: Oracle, theta: Tensor, step: float | Tensor, schem
     return y
 
 
-def _no_second_estimate(*_: Any) -> None:
+def _no_second_estimate(ctx: Any, *_: Any) -> Any:
     raise RuntimeError(
         "This estimator gives a first derivative; differentiating the estimate again would lose the terms that come from the "
         "sampling, so it is refused. Take first derivatives only (no `create_graph=True`, no nested `torch.func.grad`), or use "
