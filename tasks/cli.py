@@ -92,10 +92,8 @@ def _run(a: argparse.Namespace) -> int:
 
     run, folder = _place(a)
     try:
-        if is_finished(folder):
-            result = report.read_result(folder)
-        else:
-            result = _in_folder(folder, lambda: execute(run, folder, _hardware(a)))
+        finished = is_finished(folder)
+        result = report.read_result(folder) if finished else _in_folder(folder, lambda: execute(run, folder, _hardware(a)))
     except ValueError as error:  # a diverged network, an instance without a solution
         if isinstance(error, SpecError):
             raise

@@ -118,7 +118,7 @@ def advice(metrics: Mapping[str, float]) -> list[str]:
     """What to do where almost no gradient passed."""
     if metrics.get("moved", 1.0) > 0.01:
         return []
-    return ["hardly any gradient passed the solver: try a larger step (or sigma), of the order of |scores| / |gradient|"]
+    return ["hardly any gradient passed the solver: try a larger step, of the order of |scores| / |gradient|, or step='auto'"]
 
 
 def readable(name: str, value: float) -> str:

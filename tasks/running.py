@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from .base import Task
 
-TASKS = {"sorting": "Sorting", "shortest_path": "ShortestPath"}
+TASKS = {"sorting": "Sorting", "shortest_path": "ShortestPath", "polynomial": "Polynomial"}
 """The module of each task in this package, and its class there."""
 
 
@@ -84,7 +84,7 @@ class Run:
     def name(self) -> str:
         """The name of the run's folder."""
         parts = [self.rule, self.projection, self.noise, None if self.preset == "quick" else self.preset, f"seed{self.seed}"]
-        return "-".join(re.sub(r"[^a-z0-9.=]+", "-", part.lower()).strip("-") for part in parts if part)
+        return "-".join(re.sub(r"[^a-z0-9.=]+", "-", re.sub("['\"]", "", part.lower())).strip("-") for part in parts if part)
 
     def build(self) -> Task:
         """The untrained module; raises SpecError where rule, projection and solver do not go together."""
@@ -176,12 +176,14 @@ def train(run: Run, folder: Path, hardware: Hardware) -> Task | None:
     """Train, or go on from the last checkpoint of the folder. The trained module, or None on all but the first device."""
     from lightning.pytorch import Trainer, seed_everything
 
+    last = folder / "checkpoints" / "last.ckpt"
+    if last.exists() and not (folder / "run.json").exists():
+        raise SpecError(f"{folder} holds checkpoints but no run.json, so nobody knows whose they are; choose another folder.")
     with quiet():
         if is_main_process():
             run.save(folder)
         seed_everything(run.seed, verbose=False)
         task = run.build()
-        last = folder / "checkpoints" / "last.ckpt"
         trainer = Trainer(
             accelerator="auto",
             devices=int(hardware.devices) if re.fullmatch(r"-?\d+", hardware.devices) else hardware.devices,

@@ -114,7 +114,7 @@ class Residual(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.inside = nn.Sequential(*convolution(width, width, 3), *convolution(width, width, 3)[:2])
+        self.inside = nn.Sequential(*convolution(width, width, 3), *list(convolution(width, width, 3))[:2])
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
         return functional.relu(x + self.inside(x))

@@ -175,7 +175,7 @@ def _bind(kind: str, cls: type, args: list[Any], kwargs: dict[str, Any]) -> dict
         if key in given:
             raise SpecError(f"{kind} {name!r} got {key!r} twice.")
         given[key] = value
-    hints = typing.get_type_hints(cls.__init__)
+    hints = typing.get_type_hints(cls.__init__)  # type: ignore[misc]
     return {key: _fit(f"{kind} {name!r}: {key}", value, hints.get(key, Any)) for key, value in given.items()}
 
 

@@ -44,7 +44,10 @@ def test_list_names_everything_and_imports_no_training_code(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["run", "sortin"], "unknown task 'sortin' (did you mean 'sorting'?); use one of: shortest_path, sorting."),
+        (
+            ["run", "sortin"],
+            f"unknown task 'sortin' (did you mean 'sorting'?); use one of: {', '.join(sorted(running.TASKS))}.",
+        ),
         (["run", "sorting", "--preset", "fast"], "unknown preset 'fast'; use one of: paper, quick."),
         (
             ["run", "sorting", "--set", "epoch=3"],

@@ -314,6 +314,17 @@ def test_a_resumed_run_ends_as_if_it_had_never_stopped(fresh: bool, tmp_path: Pa
         assert a["train"] | {"solver_seconds": 0} == b["train"] | {"solver_seconds": 0}
 
 
+def test_checkpoints_of_an_unknown_run_are_not_continued(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    with pytest.raises(specs.SpecError) as caught:
+        run_sorting(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path} holds checkpoints but no run.json, so nobody knows whose they are; choose another folder."
+    )
+    assert not (tmp_path / "run.json").exists()
+
+
 def test_sorting_learns(tmp_path: Path) -> None:
     settings = ["n=3", "epochs=3", "train_size=25600", "batch=256", "bits=64", "width=64", "lr=0.01", "test_size=2000"]
     result = run_sorting(tmp_path, settings=settings)
@@ -359,10 +370,15 @@ def test_the_papers_network_gives_costs() -> None:
     assert (costs >= 0).all()
 
 
+def test_folders_are_named_after_what_differs() -> None:
+    run = Run.make("shortest_path", "Blackbox(step='auto')", projection="norm", noise="gaussian(0.1)", preset="paper", seed=3)
+    assert run.name == "blackbox-step=auto-norm-gaussian-0.1-paper-seed3"
+
+
 def test_a_table_is_readable() -> None:
     assert report.readable("exact_match", 0.95061) == "95.06 %"
     assert report.readable("loss", 0.123456) == "0.1235"
     assert report.advice({"moved": 0.0}) == [
-        "hardly any gradient passed the solver: try a larger step (or sigma), of the order of |scores| / |gradient|"
+        "hardly any gradient passed the solver: try a larger step, of the order of |scores| / |gradient|, or step='auto'"
     ]
     assert report.advice({"moved": 0.5}) == []
