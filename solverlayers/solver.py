@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -17,12 +17,12 @@ from .errors import InstanceError, first_instance
 class Solution:
     """What `Solver.solve_with_info` returns.
 
-    `solution` has the shape of the scores; `objective (B,)` is in the solver's own sense; `optimal (B,)` says whether
+    `solution` has the shape of the scores (a tuple for several score tensors); `objective (B,)` is in the solver's own sense; `optimal (B,)` says whether
     optimality is proved; `bound (B,)` is the best proved bound on the objective (NaN where none is known); `duals`
     holds dual values by name where the algorithm has them.
     """
 
-    solution: Tensor
+    solution: Any
     objective: Tensor
     optimal: Tensor
     bound: Tensor
@@ -133,7 +133,8 @@ class Solver(ABC):
             if not isinstance(value, Tensor):
                 raise TypeError(
                     f"{name}: `{key}` is a {type(value).__name__}; instance data are tensors with leading dimension "
-                    f"{len(first)} (one entry per instance). Use `torch.as_tensor`, or a field of the solver for what all share."
+                    f"{len(first)} (one entry per instance). Use `torch.as_tensor`, or a field of the solver for what all "
+                    f"share."
                 )
             if value.ndim == 0 or len(value) != len(first):
                 raise ValueError(
@@ -179,8 +180,8 @@ class InstanceSolver(Solver):
             y = np.asarray(self.solve_instance(row, **{key: value[b] for key, value in columns.items()}))
             if y.shape != row.shape:
                 raise ValueError(
-                    f"{type(self).__name__}.solve_instance returned shape {y.shape} for scores of shape {row.shape}; a solution "
-                    f"has the shape of its scores."
+                    f"{type(self).__name__}.solve_instance returned shape {y.shape} for scores of shape {row.shape}; a "
+                    f"solution has the shape of its scores."
                 )
             out[b] = y
         return torch.as_tensor(out, device=scores.device).to(scores)

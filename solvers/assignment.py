@@ -44,7 +44,15 @@ class BipartiteMatching(Solver):
         return torch.where(chosen.any(-1), chosen.to(torch.uint8).argmax(-1), -1)
 
     def decode(self, y: Tensor, **instance: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Row and column numbers of each instance, as `scipy.optimize.linear_sum_assignment` gives them.  # (B, n, m)"""
+        """`to_indices`."""
+        return self.to_indices(y)
+
+    def to_indices(self, y: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Row and column numbers of each instance, as `scipy.optimize.linear_sum_assignment` gives them.  # (B, n, m)
+
+        >>> Assignment().to_indices(torch.tensor([[[0, 1], [1, 0]]]))
+        [(tensor([0, 1]), tensor([1, 0]))]
+        """
         instance_of, rows, columns = (y != 0).nonzero(as_tuple=True)
         sizes = instance_of.bincount(minlength=len(y)).tolist()
         return list(zip(rows.split(sizes), columns.split(sizes)))
