@@ -17,9 +17,9 @@ from .errors import InstanceError, first_instance
 class Solution:
     """What `Solver.solve_with_info` returns.
 
-    `solution` has the shape of the scores (a tuple for several score tensors); `objective (B,)` is in the solver's own sense; `optimal (B,)` says whether
-    optimality is proved; `bound (B,)` is the best proved bound on the objective (NaN where none is known); `duals`
-    holds dual values by name where the algorithm has them.
+    `solution` has the shape of the scores (a tuple for several score tensors); `objective (B,)` is in the solver's own sense;
+    `optimal (B,)` says whether optimality is proved; `bound (B,)` is the best proved bound on the objective (NaN where none is
+    known); `duals` holds dual values by name where the algorithm has them.
     """
 
     solution: Any
