@@ -339,7 +339,7 @@ def test_sinkhorn_of_square_matrices_is_plain_scaling():
 
 
 def test_sinkhorn_with_padding_and_forbidden_pairs():
-    theta = torch.randn(3, 4, 5, dtype=torch.float64)
+    theta = torch.randn(3, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     mask = torch.zeros(3, 4, 5, dtype=torch.bool)
     for b, (n, m) in enumerate([(4, 3), (2, 5), (3, 3)]):
         mask[b, :n, :m] = True
@@ -348,7 +348,7 @@ def test_sinkhorn_with_padding_and_forbidden_pairs():
         assert not padded[n:].any()
         assert not padded[:, m:].any()
     mask[2, 0, 0] = False
-    y = Sinkhorn(0.5, 300)(theta, mask)[2, :3, :3]
+    y = Sinkhorn(0.5, 1000)(theta, mask)[2, :3, :3]
     assert y[0, 0] == 0
     torch.testing.assert_close(y.sum(-1), torch.ones(3, dtype=torch.float64))
     torch.testing.assert_close(y.sum(-2), torch.ones(3, dtype=torch.float64))

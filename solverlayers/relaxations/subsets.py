@@ -32,7 +32,7 @@ class _KSubset(Relaxation):
             raise ValueError(f"{name}: k is missing; give it to the relaxation, `{name}(k=3)`, or for each instance, `k=`.")
         used = usable(theta, mask)
         z = torch.where(used, theta / self.temperature, -BIG)
-        wanted = torch.full_like(z[..., :1], self.k) if k is None else k.unsqueeze(-1).to(z.dtype)
+        wanted = torch.full_like(z[..., :1], self.k or 0) if k is None else k.unsqueeze(-1).to(z.dtype)
         wanted = torch.minimum(wanted, used.sum(-1, keepdim=True))
         return torch.where(used, self._project(z, used, wanted), 0)
 

@@ -99,9 +99,9 @@ class ReinMax(_Sampled):
 
     Backward: `2 J((softmax(theta / temperature) + D) / 2) g - J(pi) g / 2`, Heun's method where straight-through is Euler's. At
     temperature 1 the mean gradient is exact for losses quadratic in the draw, and the rule is then the limit of `GumbelRao` at
-    temperature zero (ZGR: Shekhovtsov, 2023): `J(pi) g / 2 + <g, D - pi> (D - pi) / 2`. A temperature above 1 (the paper uses 1
-    to 1.5) trades some bias for variance; it acts inside the mean of `D` alone, never on the draw or as a factor. No evaluation
-    of the loss beyond the one at the draw.
+    temperature zero (ZGR: Shekhovtsov, 2023): `J(pi) g / 2 + <g, D - pi> (D - pi) / 2`. A temperature above 1 (the paper tunes
+    it up to 1.5) gives that up for a flatter distribution; it acts inside the mean with `D` alone, never on the draw or as a
+    factor. No evaluation of the loss beyond the one at the draw.
     """
 
     def __init__(self, temperature: float = 1.0):

@@ -19,8 +19,8 @@ class Regularized(Rule):
 
     Forward while training: `argmax_y <theta, y> - strength / 2 |y|^2` over the convex hull, a sparse mixture of solutions that
     the solver alone finds: it gets the gradient `theta - strength y` as scores, one vertex a call (Frank & Wolfe, 1956), and
-    all weights are then corrected fully, dropping vertices of negative weight (the nearest-point algorithm: Wolfe, 1976). It ends
-    when no vertex improves, which takes as many calls as the mixture has vertices, or a few more; after `iterations` calls
+    all weights are then corrected fully, dropping vertices of negative weight (the nearest-point algorithm: Wolfe, 1976). It
+    ends when no vertex improves, which takes as many calls as the mixture has vertices, or a few more; after `iterations` calls
     beyond the first, the mixture so far is returned: nearest in the face that its vertices span, if not in the whole hull.
 
     Backward, for gradients `g` of the mixture: `P g / strength` with `P` the projection on the span of the differences of the

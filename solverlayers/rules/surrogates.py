@@ -47,9 +47,10 @@ class StraightThrough(SurrogateRule):
     """Straight-through estimator (Bengio, Leonard & Courville, 2013), plain or through a relaxation of the solver.
 
     `relaxation` maps `theta`, the scores turned to be maximised, into the convex hull of the solutions: one of
-    `solverlayers.relaxations`, which gets the instances' mask (and `k`, `source`, ... where it can use them) and is checked against the solver, or any function or module, such
-    as `torch.sigmoid`. Backward: `J^T g` with the relaxation's Jacobian `J`; without one, `g` itself, which for linear
-    objectives is the same as `Identity`. No extra solve. Second derivatives are those of the relaxation.
+    `solverlayers.relaxations`, which is checked against the solver and gets the instances' mask (and `k`, `source`, ... where
+    it can use them), or any function or module, such as `torch.sigmoid`. Backward: `J^T g` with the relaxation's Jacobian `J`;
+    without one, `g` itself, which for linear objectives is the same as `Identity`. No extra solve. Second derivatives are those
+    of the relaxation.
 
     >>> import torch
     >>> from solverlayers import SolverLayer
