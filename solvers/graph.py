@@ -47,8 +47,12 @@ class Graph:
             raise TypeError(f"Graph: edges are {index.dtype}; nodes are integers. Use `edges.long()`.")
         known = int(index.max()) + 1 if index.numel() else 0
         nodes = known if nodes is None else nodes
-        if nodes < 1 or known > nodes or (index < 0).any():
-            raise ValueError(f"Graph: edges name nodes {_span(index)}, but there are {nodes} nodes, numbered from 0.")
+        if nodes < 1:
+            raise ValueError("Graph: there is no node; a graph needs one at least. Give `nodes=`.")
+        if known > nodes or (index < 0).any():
+            raise ValueError(
+                f"Graph: edges name nodes from {int(index.min())} to {known - 1}, but there are {nodes} nodes, numbered from 0."
+            )
         object.__setattr__(self, "edges", index.long().clone(memory_format=torch.contiguous_format))
         object.__setattr__(self, "nodes", int(nodes))
         object.__setattr__(self, "directed", bool(directed))
@@ -110,10 +114,6 @@ class Graph:
         start = torch.zeros(self.nodes + 1, dtype=torch.int64)
         start[1:] = here.bincount(minlength=self.nodes).cumsum(0)
         return start.int(), other[order].int(), number[order].int()
-
-
-def _span(index: Tensor) -> str:
-    return f"from {int(index.min())} to {int(index.max())}" if index.numel() else "of no kind"
 
 
 def grid_graph(height: int, width: int, neighbours: int = 4, directed: bool = False) -> Graph:
