@@ -34,7 +34,7 @@ class SolverLoss(nn.Module):
             )
 
     def _needs_no_offset(self) -> None:
-        if has_offset(self.solver):
+        if has_offset(self.solver) and not self.solver.scale_free:  # an offset that is always zero does no harm
             raise ValueError(
                 f"{type(self).__name__} scales the objective, and part of that of {self.solver!r} does not depend on the "
                 f"scores. Use SPOPlusLoss or FenchelYoungLoss."
@@ -71,7 +71,7 @@ class SolverLoss(nn.Module):
 
 
 def has_offset(solver: Solver) -> bool:
-    """Whether a part of the objective does not depend on the scores."""
+    """Whether a part of the objective may not depend on the scores."""
     return type(solver).offset is not Solver.offset
 
 

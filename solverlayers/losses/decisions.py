@@ -19,10 +19,10 @@ class PerturbationGradientLoss(SolverLoss):
     """Perturbation gradient loss (Huang & Gupta, 2024): the true cost of the decision, as a difference quotient of the optimum.
 
     With `z(theta) = max_y <theta, y>`, whose derivative along the true scores is `<true, y(theta)>`:
-    `(z(theta - sigma true) - z(theta)) / sigma`, or, `two_sided`, `(z(theta - sigma true) - z(theta + sigma true)) / (2 sigma)`.
+    `(z(theta - sigma true) - z(theta)) / sigma`, or, `two_sided` `(z(theta - sigma true) - z(theta + sigma true)) / 2 sigma`.
     As `sigma` goes to zero it tends to the true cost of the decision, where scores are gains to its negative; the one-sided
-    loss is never below it. Gradient for scores to maximise: `(y(theta - sigma true) - y(theta)) / sigma`. A difference of convex
-    functions, not convex. Two solves, in one call; needs an objective that is linear in the scores, without offset.
+    loss is never below it. Gradient for scores to maximise: `(y(theta - sigma true) - y(theta)) / sigma`. A difference of
+    convex functions, not convex. Two solves, in one call; needs an objective that is linear in the scores, without offset.
 
     >>> from solverlayers.solvers import Argmax
     >>> scores = torch.tensor([[2.0, 1.0]], requires_grad=True)
@@ -52,8 +52,9 @@ class PerturbationGradientLoss(SolverLoss):
 class Pushforward(SolverLoss):
     """The expectation of any cost of the solution under noise, with its gradient: `E cost(y(theta + sigma Z))`.
 
-    `cost` maps solutions `(S, B, *E)` to numbers `(S, B)` and may be anything: another program, a simulation, a metric. Its gradient in the scores is the score function's, `mean_s (cost_s - b_s) grad log p(eta_s | theta)` with the leave-one-out
-    baseline `b_s`, unbiased in every order. If `cost` is differentiable in parameters of its own, they get their gradient too.
+    `cost` maps solutions `(S, B, *E)` to numbers `(S, B)` and may be anything: another program, a simulation, a metric. Its
+    gradient in the scores is the score function's, `mean_s (cost_s - b_s) grad log p(eta_s | theta)` with the leave-one-out
+    baseline `b_s`, unbiased in every order. If `cost` is differentiable in parameters of its own, they get theirs too.
     Any solver will do, also one that is no optimiser. `noise`, `multiplicative` and `antithetic` are those of `Perturbed`.
     In `eval()` it is the cost of the solver's own solution.
 

@@ -104,7 +104,8 @@ class RegularizedFenchelYoungLoss(ImitationLoss):
 class StructuredHingeLoss(ImitationLoss):
     """Structured hinge loss with the Hamming margin (structured SVM: Tsochantaridis et al., JMLR 2005).
 
-    `max_y (<theta, y> + margin |y - y_true|^2) - <theta, y_true>`; gradient `y_aug - y_true`, `y_aug` being the maximiser. For solutions of zeros and ones the distance is Hamming's. It has to be linear in `y`, so that the solver itself solves the
+    `max_y (<theta, y> + margin |y - y_true|^2) - <theta, y_true>`; gradient `y_aug - y_true`, `y_aug` being the maximiser. For
+    solutions of zeros and ones the distance is Hamming's. It has to be linear in `y`, so that the solver itself solves the
     augmented problem: solvers that declare neither `binary` nor `constant_norm` are refused.
 
     >>> from solverlayers.solvers import Argmax
