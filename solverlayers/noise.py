@@ -137,7 +137,9 @@ class SumOfGamma(Noise):
     def sample_gammas(self, like: Tensor) -> Tensor:
         """Independent draws as the definition says, one Gamma number per term.  # (...) -> (...)"""
         shape = torch.full_like(like, 1.0 / self.k, dtype=_wide(like))
-        total = sum(torch._standard_gamma(shape) * (self.k / i) for i in range(1, self.terms + 1))
+        total = torch.zeros_like(shape)
+        for i in range(1, self.terms + 1):
+            total += torch._standard_gamma(shape) * (self.k / i)
         return ((total - math.log(self.terms)) * (self.scale / self.k)).to(like)
 
     def log_prob(self, value: Tensor) -> Tensor:
