@@ -55,12 +55,15 @@ class RuleTrial:
         assert isinstance(y, Tensor)
         return y
 
-    def gradient(self, scores: Tensor, layer: SolverLayer | None = None, **instance: Tensor) -> Tensor:
+    def gradient(
+        self, scores: Tensor, layer: SolverLayer | None = None, weights: Tensor | None = None, **instance: Tensor
+    ) -> Tensor:
         """The gradient of a loss that is linear in the solution."""
+        weights = self.weights if weights is None else weights
         layer = copy.deepcopy(self.layer if layer is None else layer)  # a rule may learn in its backward pass
         x = scores.detach().clone().requires_grad_()
         y = self.run(x, layer, **instance)
-        return torch.autograd.grad((y * self.weights[: len(y)].to(y)).sum(), x)[0]
+        return torch.autograd.grad((y * weights[: len(y)].to(y)).sum(), x)[0]
 
     def drawing(self) -> bool:
         """Whether the rule draws random numbers."""
@@ -99,10 +102,12 @@ def _samples(t: RuleTrial) -> None:
     """Sample dimensions in front of the batch; a loop over them gives the same where nothing is drawn."""
     x = torch.stack([t.scores, t.draw(t.batch)]).requires_grad_()
     y = t.run(x)
-    (g,) = torch.autograd.grad((y * t.weights).sum(), x)
+    weights = torch.stack([t.weights, -t.weights])
+    (g,) = torch.autograd.grad((y * weights).sum(), x)
     if not t.drawing():
         t.close(y, torch.stack([t.run(one) for one in x.detach()]), "samples in one call and in a loop differ")
-        t.close(g, torch.stack([t.gradient(one) for one in x]), "gradients of samples in one call and in a loop differ")
+        loop = torch.stack([t.gradient(one, weights=w) for one, w in zip(x, weights)])
+        t.close(g, loop, "gradients of samples in one call and in a loop differ")
     elif y.shape != (2, *t.weights.shape):
         t.fail(f"two samples give shape {tuple(y.shape)}, expected {(2, *t.weights.shape)}.")
 
