@@ -19,7 +19,7 @@ class PerturbationGradientLoss(SolverLoss):
     """Perturbation gradient loss (Huang & Gupta, 2024): the true cost of the decision, as a difference quotient of the optimum.
 
     With `z(theta) = max_y <theta, y>`, whose derivative along the true scores is `<true, y(theta)>`:
-    `(z(theta - sigma true) - z(theta)) / sigma`, or `(z(theta - sigma true) - z(theta + sigma true)) / (2 sigma)` if `two_sided`.
+    `(z(theta - sigma true) - z(theta)) / sigma`; if `two_sided`, `(z(theta - sigma true) - z(theta + sigma true)) / (2 sigma)`.
     As `sigma` goes to zero it tends to the true cost of the decision, where scores are gains to its negative; the one-sided
     loss is never below it. Gradient for scores to maximise: `(y(theta - sigma true) - y(theta)) / sigma`. A difference of
     convex functions, not convex. Two solves, in one call; needs an objective that is linear in the scores, without offset.
