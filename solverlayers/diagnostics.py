@@ -41,7 +41,8 @@ class GradientQuality:
     """A rule's gradient beside the reference; all relative figures are averages over instances.
 
     Attributes:
-        bias: `|mean g - reference| / |reference|`.
+        bias: `|E g - reference| / |reference|`; the squared distance of the sample mean is corrected for the variance of the
+            mean and of the reference, so that it does not grow with a rule's noise.
         std: standard deviation of `g` around its mean, `/ |reference|`; zero for a deterministic rule.
         cosine: between the mean gradient and the reference; free of scale.
         moved: share of instances whose gradient is not zero, averaged over repeats.
@@ -137,11 +138,13 @@ def gradient_quality(
     g = torch.stack(gradients).flatten(-event_dim)
     target, theta = reference.gradient.flatten(-event_dim), scores.detach().flatten(-event_dim)
     mean, scale = g.mean(0), target.norm(dim=-1)
-    spread = (g - mean).pow(2).sum(-1).mean(0).sqrt()
+    variance = (g - mean).pow(2).sum(-1).mean(0)
+    uncertain = variance / max(repeats - 1, 1) + reference.standard_error.flatten(-event_dim).pow(2).sum(-1)
+    bias = ((mean - target).pow(2).sum(-1) - uncertain).clamp_min(0).sqrt()
     return GradientQuality(
         rule=repr(layer.rule),
-        bias=float(((mean - target).norm(dim=-1) / scale).mean()),
-        std=float((spread / scale).mean()),
+        bias=float((bias / scale).mean()),
+        std=float((variance.sqrt() / scale).mean()),
         cosine=float(torch.cosine_similarity(mean, target, dim=-1).mean()),
         moved=float((g != 0).any(-1).double().mean()),
         radial=float(torch.cosine_similarity(-mean, theta, dim=-1).mean()),

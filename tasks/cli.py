@@ -1,4 +1,4 @@
-"""The command line: `solverlayers list | run | compare | doctor`."""
+"""The command line: `solverlayers list | run | compare | diagnose | doctor`."""
 
 from __future__ import annotations
 
@@ -54,6 +54,18 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("--seeds", type=int, default=3, help="runs per rule, with seeds 0, 1, ... (3)")
     _shared(compare)
     compare.set_defaults(command=_compare)
+
+    diagnose = commands.add_parser("diagnose", help="how good each rule's gradient is on a solver: bias, variance, direction")
+    diagnose.add_argument("solver", metavar="SOLVER", help='a solver of `solverlayers list`, such as "topk(k=2)"')
+    diagnose.add_argument("--rules", metavar="SPECS", default="all", help="all, or a list as in compare (all)")
+    diagnose.add_argument("--size", type=int, default=6, help="entries of an instance along each dimension (6)")
+    diagnose.add_argument("--batch", type=int, default=8, help="instances (8)")
+    diagnose.add_argument("--loss", default="quadratic", help="of the solution: quadratic or linear (quadratic)")
+    diagnose.add_argument("--sigma", type=float, default=1.0, help="of the Gumbel noise that smooths the loss (1)")
+    diagnose.add_argument("--repeats", type=int, default=200, help="gradients drawn per rule (200)")
+    diagnose.add_argument("--seed", type=int, default=0, help="of scores, loss and noise (0)")
+    diagnose.add_argument("--out", type=Path, metavar="DIR", help="where results go (runs/diagnose/SOLVER)")
+    diagnose.set_defaults(command=_diagnose)
 
     doctor = commands.add_parser("doctor", help="what works here: versions, devices, kernels, solvers, optional back ends")
     doctor.set_defaults(command=_doctor)
@@ -125,6 +137,21 @@ def _compare(a: argparse.Namespace) -> int:
     for rule, reason in failures.items():
         print(f"solverlayers: {rule} failed: {reason}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def _diagnose(a: argparse.Namespace) -> int:
+    from .diagnose import Settings, diagnose, diagnosis_table, write_diagnosis
+
+    settings = Settings(a.size, a.batch, a.loss, a.sigma, a.repeats, seed=a.seed)
+    diagnosis = diagnose(a.solver, split_specs(a.rules), settings)
+    folder = a.out or Path("runs") / "diagnose" / diagnosis.solver.partition("(")[0].lower()
+    write_diagnosis(diagnosis, folder)
+    print(f"gradients through {diagnosis.solver}, beside that of the smoothed loss (known to {diagnosis.error:.1%}):\n")
+    print(diagnosis_table(diagnosis))
+    for rule, reason in diagnosis.refused.items():
+        print(f"\n{rule} does not apply: {reason}")
+    print(f"\nwritten to {folder}")
+    return 0
 
 
 def _hardware(a: argparse.Namespace) -> Hardware:

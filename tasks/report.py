@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from solverlayers.diagnostics import GradientQuality
+
     from .base import Task
     from .running import Run
 
@@ -224,6 +226,32 @@ def draw_maps(file: Path, images: Tensor, seen: Tensor, costs: Tensor, path: Ten
             axes.set_title(caption, fontsize=8, color=INK)
             axes.set_axis_off()
         grid[1, k].title.set_color(GOOD if optimal else BAD)
+    _save(figure, file)
+
+
+def draw_quality(file: Path, qualities: Mapping[str, GradientQuality], title: str) -> None:
+    """Bias against standard deviation, one dot per rule; both relative to the exact gradient, on logarithmic axes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 5.5), layout="constrained")
+    axes = figure.subplots()
+    floor = 1e-3  # where a rule without any spread is drawn
+    for number, (spec, q) in enumerate(sorted(qualities.items(), key=lambda found: -found[1].cosine), start=1):
+        colour = GOOD if q.cosine > 0.9 else BAD if q.cosine < 0.5 else INK
+        place = max(q.std, floor), max(q.bias, floor)
+        axes.plot(*place, "o", color=colour, markersize=6, label=f"{number}  {spec}: {q.cosine:.2f}")
+        shift = (-12 if number % 2 else 6, 4)
+        axes.annotate(str(number), place, xytext=shift, textcoords="offset points", fontsize=8, color=INK)
+    axes.legend(
+        title="rule: cosine with the exact gradient", loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False, fontsize=8
+    )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("standard deviation / size of the exact gradient (left edge: none)")
+    axes.set_ylabel("bias / size of the exact gradient")
+    axes.set_title(title, fontsize=11, color=INK)
+    axes.grid(color=LIGHT, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
     _save(figure, file)
 
 

@@ -1,4 +1,4 @@
-"""Names on the command line: rules, projections and noise as calls, such as `imle(step=10, samples=4)`."""
+"""Names on the command line: rules, solvers, projections and noise as calls, such as `imle(step=10, samples=4)`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from solverlayers import Solver
 from solverlayers import noise as noise_module
 from solverlayers import rules as rules_module
+from solverlayers import solvers as solvers_module
 from solverlayers.noise import Noise
 from solverlayers.projections import PROJECTIONS
 from solverlayers.rules import DAB, Rule
@@ -36,6 +38,7 @@ def spec_name(cls: type) -> str:
 
 RULES: dict[str, type[Rule]] = final_classes(rules_module, Rule)
 NOISES: dict[str, type[Noise]] = final_classes(noise_module, Noise)
+SOLVERS: dict[str, type[Solver]] = final_classes(solvers_module, Solver)
 
 
 def parameters(cls: type) -> list[inspect.Parameter]:
@@ -85,6 +88,17 @@ def make_noise(spec: str | None) -> Noise | None:
     name, args, kwargs = _parse("noise", spec)
     cls = NOISES[choose("noise", name, NOISES)]
     return _build("noise", cls, _bind("noise", cls, args, kwargs))
+
+
+def make_solver(spec: str) -> Solver:
+    """The solver that `spec` names.
+
+    >>> make_solver("topk(k=2)")
+    TopK(k=2, largest=True)
+    """
+    name, args, kwargs = _parse("solver", spec)
+    cls = SOLVERS[choose("solver", name, SOLVERS)]
+    return _build("solver", cls, _bind("solver", cls, args, kwargs))
 
 
 def make_projection(name: str | None) -> str | None:
@@ -144,7 +158,7 @@ def _parse(kind: str, spec: str) -> tuple[str, list[Any], dict[str, Any]]:
 
 
 def _malformed(kind: str, spec: str) -> str:
-    example = {"rule": "'blackbox(step=20)'", "noise": "'gaussian(0.1)'"}[kind]
+    example = {"rule": "'blackbox(step=20)'", "noise": "'gaussian(0.1)'", "solver": "'topk(k=2)'"}[kind]
     return f"cannot read the {kind} {spec!r}; write a name, or a name with its parameters such as {example}."
 
 

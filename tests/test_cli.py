@@ -218,3 +218,18 @@ def test_doctor_reports_what_is_wrong(monkeypatch: pytest.MonkeyPatch, capsys: p
     assert "wrong: [[[-2.0, 0.0, 0.0]]] instead of [[[-2, 0, 1]]]" in out
     assert "none: the batched torch versions serve" in out
     assert f"2 of {len(found)} solvers do not work" in out
+
+
+def test_diagnose_measures_what_applies_and_says_why_the_rest_does_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["diagnose", "topk(k=2)", "--repeats", "20", "--size", "4", "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "identity" in printed
+    assert "rein_max does not apply" in printed
+    quality = json.loads((tmp_path / "quality.json").read_text())
+    assert quality["found"]["blackbox"]["solves"] == 2
+    assert (tmp_path / "quality.png").stat().st_size > 10_000
+
+
+def test_diagnose_refuses_what_it_cannot_measure(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["diagnose", "argmin"]) == 2
+    assert "unknown solver 'argmin' (did you mean 'argmax'?)" in capsys.readouterr().err
