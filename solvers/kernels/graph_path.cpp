@@ -247,7 +247,7 @@ class Lanes {
   using V = simd::Vector<T>;
   static constexpr int kSize = simd::kLanes<T>;
 
-  Lanes(const Batch<T>& batch, const Graph& graph) : batch_(batch), graph_(graph) { cost_ = cost_memory_.get(graph.edges); }
+  Lanes(const Batch<T>& batch, const Graph& graph) : batch_(batch), graph_(graph) {}
 
   /// Makes the line for this batch, from the mean costs of the first instances.
   Line make_line(Dijkstra<T>& dijkstra, simd::Buffer<int32_t>& memory) {
@@ -296,12 +296,13 @@ class Lanes {
   simd::Buffer<V> cost_memory_, distance_memory_, by_node_memory_;
   simd::Buffer<T> mean_memory_;
   simd::Buffer<uint64_t> waiting_memory_;
-  V *cost_, *distance_ = nullptr;  // by edge; by place in line
+  V *cost_ = nullptr, *distance_ = nullptr;  // by edge; by place in line
   uint64_t* waiting_ = nullptr;    // one bit for each place in line
 
   /// Returns the lanes with a negative cost (or NaN), one bit each. An edge outside the mask costs infinity.
   unsigned load_costs(int64_t first, int count) {
     const int64_t n = graph_.edges;
+    cost_ = cost_memory_.get(n);
     lanes::gather_rows(batch_.cost + first * n, n, count, cost_);
     if (batch_.mask) {
       T* cost = reinterpret_cast<T*>(cost_);
@@ -382,6 +383,14 @@ class Lanes {
 
 constexpr int kFew = 2;  // up to here solving each alone is faster
 
+template <class T>
+struct Workspace {
+  Lanes<T> lanes;
+  Dijkstra<T> dijkstra;
+
+  Workspace(const Batch<T>& batch, const Graph& graph) : lanes(batch, graph) {}
+};
+
 /// Solves a batch of instances with the same edges. Returns false if memory ran out.
 template <class T>
 bool solve_shared(const Batch<T>& batch, const Graph& graph, int threads) {
@@ -390,17 +399,22 @@ bool solve_shared(const Batch<T>& batch, const Graph& graph, int threads) {
     return parallel::parallel_for(batch.count, threads, [&](int64_t b) { Dijkstra<T>().solve(batch, b, graph); });
   }
   simd::Buffer<int32_t> memory;
+  Workspace<T> first_workspace(batch, graph);  // makes the line, and then serves the first chunk
   Line line;
   const auto prepare = [&](int64_t) {
-    Dijkstra<T> dijkstra;
-    line = Lanes<T>(batch, graph).make_line(dijkstra, memory);
+    line = first_workspace.lanes.make_line(first_workspace.dijkstra, memory);
   };
   if (!parallel::parallel_for(1, 1, prepare)) return false;
-  return parallel::parallel_for((batch.count + size - 1) / size, threads, [&](int64_t group) {
-    const int64_t first = group * size, last = std::min(batch.count, first + size);
-    if (last - first > kFew && Lanes<T>(batch, graph).solve(first, int(last - first), line)) return;
-    Dijkstra<T> dijkstra;
-    for (int64_t b = first; b < last; ++b) dijkstra.solve(batch, b, graph);
+  const int64_t groups = (batch.count + size - 1) / size;
+  const int64_t together = threads > 1 ? (groups + 4 * threads - 1) / (4 * threads) : groups;
+  return parallel::parallel_for((groups + together - 1) / together, threads, [&](int64_t chunk) {
+    Workspace<T> own(batch, graph);
+    Workspace<T>& workspace = chunk == 0 ? first_workspace : own;
+    for (int64_t group = chunk * together; group < std::min(groups, (chunk + 1) * together); ++group) {
+      const int64_t first = group * size, last = std::min(batch.count, first + size);
+      if (last - first > kFew && workspace.lanes.solve(first, int(last - first), line)) continue;
+      for (int64_t b = first; b < last; ++b) workspace.dijkstra.solve(batch, b, graph);
+    }
   });
 }
 
