@@ -31,6 +31,7 @@ class BipartiteMatching(Solver):
     """
 
     event_dim = 2
+    binary = True
 
     def partners(self, y: Tensor) -> Tensor:
         """The column of each row, -1 for a row without one.  # (*S, B, n, m) -> (*S, B, n)

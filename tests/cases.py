@@ -28,6 +28,7 @@ from solverlayers.rules import (
     GumbelSoftmax,
     Identity,
     Perturbed,
+    Regularized,
     ReinMax,
     Rule,
     StraightThrough,
@@ -36,7 +37,7 @@ from solverlayers.solver import Solver
 from solverlayers.solvers.assignment import Assignment, GatedAssignment, MaxAssignment
 from solverlayers.solvers.elementwise import HardFunction, Round, Sign, Threshold
 from solverlayers.solvers.selection import Argmax, TopK
-from solverlayers.solvers.shortest_path import GridShortestPath
+from solverlayers.solvers.shortest_path import Graph, GraphShortestPath, GridEdgeShortestPath, GridShortestPath, grid_graph
 from solverlayers.solvers.sorting import Permutation, Ranking
 from solverlayers.testing import pad_at_end
 
@@ -127,6 +128,43 @@ def grid_paths(mask: Tensor, source: Tensor, target: Tensor, neighbours: int = 8
         y[0][tuple(torch.tensor(path).T)] = 1
         paths = torch.cat([paths, y])
     return paths
+
+
+def edge_paths(edge_index: Tensor, source: Tensor, target: Tensor, mask: Tensor, directed: bool = False) -> Tensor:
+    """The edges of all paths that visit no node twice.  # -> (V, E)"""
+    edges = edge_index.T.tolist()
+
+    def walk(node, seen, used):
+        if node == int(target):
+            yield used
+            return
+        for e, (tail, head) in enumerate(edges):
+            for a, b in ((tail, head),) if directed else ((tail, head), (head, tail)):
+                if mask[e] and a == node and b not in seen:
+                    yield from walk(b, [*seen, b], [*used, e])
+
+    paths = list(walk(int(source), [int(source)], []))
+    y = torch.zeros(len(paths), len(edges))
+    for row, used in zip(y, paths):
+        row[used] = 1
+    return y
+
+
+DIAMOND = torch.tensor([[0, 0, 1, 2, 1], [1, 2, 3, 3, 2]])
+
+
+def own_graphs(batch: int) -> dict[str, Tensor]:
+    """A ring with chords for every instance, one edge of each other instance taken away."""
+    ring = torch.tensor([[0, 1, 2, 3, 4, 0, 1], [1, 2, 3, 4, 0, 2, 3]])
+    mask = torch.ones(batch, 7, dtype=torch.bool)
+    mask[::2, 1] = False
+    nodes = torch.arange(batch)
+    return {
+        "edge_index": (ring + nodes[:, None, None]) % 5,
+        "mask": mask,
+        "source": nodes % 5,
+        "target": (3 * nodes + 1) % 5,
+    }
 
 
 def walled_grid(batch: int) -> dict[str, Tensor]:
@@ -223,6 +261,19 @@ SOLVERS: dict[str, SolverCase] = {
         {"pad": pad_at_end},
         alike=False,
     ),
+    "graph_path": SolverCase(
+        GraphShortestPath(Graph(DIAMOND), source=0, target=3),
+        (5,),
+        edge_paths(DIAMOND, torch.tensor(0), torch.tensor(3), torch.ones(5, dtype=torch.bool), directed=True),
+        alike=False,
+    ),
+    "graph_path_each": SolverCase(GraphShortestPath(directed=False), (7,), edge_paths, own_graphs, alike=False),
+    "grid_edge_path": SolverCase(
+        GridEdgeShortestPath(2, 3),
+        (7,),
+        edge_paths(grid_graph(2, 3, 4).edges, torch.tensor(0), torch.tensor(5), torch.ones(7, dtype=torch.bool)),
+        alike=False,
+    ),
     "gated_assignment": SolverCase(GatedAssignment(), (3, 3), lambda unmatched: matchings(3, 3, partial=True), row_prices),
     "gated_assignment_mask": SolverCase(
         GatedAssignment(),
@@ -243,6 +294,10 @@ def _alike(case: SolverCase) -> bool:
 
 def _linear(case: SolverCase) -> bool:
     return case.solver.linear
+
+
+def _without_offset(case: SolverCase) -> bool:
+    return case.solver.linear and type(case.solver).offset is Solver.offset
 
 
 def _distances(case: SolverCase) -> bool:
@@ -267,6 +322,7 @@ RULES: dict[str, RuleCase] = {
     "imle": RuleCase(lambda case: IMLE(step=5.0, samples=3), _linear),
     "imle_two_sided": RuleCase(lambda case: IMLE(step=5.0, samples=2, noise=TwoPointMargin(2.0), two_sided=True), _linear),
     "aimle": RuleCase(lambda case: AIMLE(samples=3), _linear, skip=_ADAPTS),
+    "regularized": RuleCase(lambda case: Regularized(iterations=8), _without_offset),
     "perturbed": RuleCase(lambda case: Perturbed(sigma=0.5, samples=16)),
     "perturbed_gumbel": RuleCase(lambda case: Perturbed(sigma=0.5, samples=16, noise=Gumbel())),
     "perturbed_multiplicative": RuleCase(
