@@ -13,7 +13,11 @@ from .elementwise import Sign as Sign
 from .elementwise import Threshold as Threshold
 from .selection import Argmax as Argmax
 from .selection import TopK as TopK
+from .shortest_path import Graph as Graph
+from .shortest_path import GraphShortestPath as GraphShortestPath
+from .shortest_path import GridEdgeShortestPath as GridEdgeShortestPath
 from .shortest_path import GridShortestPath as GridShortestPath
+from .shortest_path import grid_graph as grid_graph
 from .sorting import Permutation as Permutation
 from .sorting import Ranking as Ranking
 from .sorting import argsort as argsort

@@ -65,7 +65,7 @@ def make_rule(spec: str, shape: tuple[int, ...], output_shape: tuple[int, ...] |
     """The rule that `spec` names; a DAB without an approximator gets "batch", and a named one gets the shapes.
 
     >>> make_rule("imle(step=10, samples=4)", (5,))
-    IMLE(step=10, sigma=1.0, samples=4, noise=Gumbel(scale=1.0))
+    IMLE(step=10, sigma=1.0, samples=4, noise=Gumbel(scale=1.0), two_sided=False)
     """
     name, args, kwargs = _parse("rule", spec)
     cls = RULES[choose("rule", name, RULES)]
