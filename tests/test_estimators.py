@@ -403,6 +403,18 @@ def test_a_solver_under_vmap():
     assert_mean(value, exact(categorical, quadratic, THETA)[1])
 
 
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # of torch, about its own tracing
+@pytest.mark.parametrize("estimator", [ScoreFunction(2), DisARM(), RELAX(network(), 0.5)])
+def test_under_compile_without_a_graph_break(estimator):
+    def step(theta: Tensor) -> Tensor:
+        return estimator(quadratic, bernoulli(theta))
+
+    torch.manual_seed(0)
+    theta = THETA.expand(COPIES, 4).clone().requires_grad_()
+    torch.compile(step, fullgraph=True, backend="aot_eager")(theta).sum().backward()
+    assert_mean(theta.grad, exact(bernoulli, quadratic, THETA)[1])
+
+
 @pytest.mark.parametrize(
     "estimator",
     [

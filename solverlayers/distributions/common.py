@@ -15,6 +15,14 @@ def transforms_active() -> bool:
     return torch._C._are_functorch_transforms_active() or torch.compiler.is_compiling()
 
 
+def validates(validate_args: bool | None) -> bool:
+    """Whether arguments are checked: by default, wherever values can be looked at.
+
+    Not torch's global default, which `torch.compile` switches off for the whole process.
+    """
+    return not transforms_active() if validate_args is None else validate_args
+
+
 def checked_logits(name: str, logits: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """Logits with zeros outside the mask, and the mask; both broadcast against each other.  # (*B, n), (*B, n)"""
     if not logits.is_floating_point():

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints, register_kl
 
-from .common import NEVER, NO_SHAPE, NUMBERS, checked_logits, gumbel, transforms_active, where_available
+from .common import NEVER, NO_SHAPE, NUMBERS, checked_logits, gumbel, transforms_active, validates, where_available
 
 
 class _Subsets(constraints.Constraint):
@@ -61,9 +61,7 @@ class KSubset(Distribution):
             logits, k = logits.expand(*batch, -1), k.long().expand(batch)
             mask = None if mask is None else mask.expand_as(logits)
         self.k, self.mask, self.logits = k, mask, logits
-        if validate_args is None and transforms_active():
-            validate_args = False
-        super().__init__(logits.shape[:-1], logits.shape[-1:], validate_args)
+        super().__init__(logits.shape[:-1], logits.shape[-1:], validates(validate_args))
         self._check_counts()
         finite = self.logits != -torch.inf
         self.logits = torch.where(finite, self.logits, 0)
@@ -136,7 +134,7 @@ class KSubset(Distribution):
         return torch.zeros_like(self.logits).scatter(-1, order, chosen.to(self.logits))
 
     def log_prob(self, value: Tensor) -> Tensor:  # (*S, *batch, n) -> (*S, *batch)
-        if self._validate_args:
+        if self._validate_args and not transforms_active():
             self._validate_sample(value)
         return (value * torch.where(self.possible, self.logits, NEVER)).sum(-1) - self.log_partition
 

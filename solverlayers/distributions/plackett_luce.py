@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints, register_kl
 
-from .common import NEVER, NO_SHAPE, NUMBERS, checked_logits, gumbel, transforms_active, where_available
+from .common import NEVER, NO_SHAPE, NUMBERS, checked_logits, gumbel, transforms_active, validates, where_available
 
 _MOST_ITEMS = 16
 """How many items a sum over all subsets is done for."""
@@ -59,10 +59,8 @@ class PlackettLuce(Distribution):
 
     def __init__(self, logits: Tensor, mask: Tensor | None = None, validate_args: bool | None = None):
         logits, self.mask = checked_logits("PlackettLuce", logits, mask)
-        if validate_args is None and transforms_active():
-            validate_args = False
         self.logits = logits
-        super().__init__(logits.shape[:-1], logits.shape[-1:], validate_args)
+        super().__init__(logits.shape[:-1], logits.shape[-1:], validates(validate_args))
         if self._validate_args and logits.isinf().any():
             raise ValueError("PlackettLuce: some logits are infinite; use finite ones, and `mask` for items that do not exist.")
         self.logits = where_available(self.mask, logits - self._filled().logsumexp(-1, keepdim=True), 0)
@@ -98,7 +96,7 @@ class PlackettLuce(Distribution):
         return self.ranks(self._filled())
 
     def log_prob(self, value: Tensor) -> Tensor:  # (*S, *batch, n) -> (*S, *batch)
-        if self._validate_args:
+        if self._validate_args and not transforms_active():
             self._validate_sample(value)
         value, logits = torch.broadcast_tensors(value, self._filled())
         last_first = value.argsort(-1)
