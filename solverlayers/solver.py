@@ -65,6 +65,8 @@ class Solver(ABC):
     """Whether solutions are one-hot over the last dimension, so that `softmax(scores)` is a distribution over them."""
     constant_norm: bool = False
     """Whether all solutions of an instance have the same Euclidean norm, as rankings and spins have."""
+    separable: bool = False
+    """Whether each entry of a solution depends on its own score alone."""
 
     @abstractmethod
     def solve(self, *scores: Tensor, **instance: Tensor) -> Tensor:

@@ -95,6 +95,9 @@ def _declared(t: SolverTrial) -> None:
             f"it says `constant_norm = True`, but the norms of solutions are {norms.tolist()} and for other scores "
             f"{other_norms.tolist()}."
         )
+    kept = torch.rand_like(t.scores) < 0.5
+    if t.solver.separable and ((t.solve(torch.where(kept, t.scores, t.draw(t.batch))) != y) & kept).any():
+        t.fail("it says `separable = True`, but an entry of the solution depends on scores of other entries.")
 
 
 def _shape(t: SolverTrial) -> None:

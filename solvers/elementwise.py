@@ -21,6 +21,8 @@ class Elementwise(Solver):
     on it, only what is summed in an objective or normalised by a projection does.
     """
 
+    separable = True
+
     def __post_init__(self) -> None:
         _check_event_dim(self, self.event_dim)
 

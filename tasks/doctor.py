@@ -109,19 +109,19 @@ def check(name: str) -> str:
     if example is None:
         return "no example here to try it on"
     try:
-        got = solvers()[name](**example.fields)(*_batch(example.scores), **_batch_of(example.instance))
+        got = solvers()[name](**example.fields)(*batch(example.scores), **batch_of(example.instance))
     except Exception as error:  # a doctor reports every disease and catches none
         return f"fails: {traceback.format_exception_only(error)[-1].strip()}"
-    pairs = list(zip(got if isinstance(got, tuple) else (got,), _batch(example.solution), strict=True))
+    pairs = list(zip(got if isinstance(got, tuple) else (got,), batch(example.solution), strict=True))
     if all(torch.equal(ours, right.to(ours)) for ours, right in pairs):
         return "works"
     return f"wrong: {[ours.tolist() for ours, _ in pairs]} instead of {[right.tolist() for _, right in pairs]}"
 
 
-def _batch(values: list[Any] | tuple[list[Any], ...]) -> list[torch.Tensor]:
+def batch(values: list[Any] | tuple[list[Any], ...]) -> list[torch.Tensor]:
     """Each as a batch of one instance."""
     return [torch.tensor([value]) for value in (values if isinstance(values, tuple) else (values,))]
 
 
-def _batch_of(instance: dict[str, Any]) -> dict[str, torch.Tensor]:
+def batch_of(instance: dict[str, Any]) -> dict[str, torch.Tensor]:
     return {key: torch.tensor([value]) for key, value in instance.items()}

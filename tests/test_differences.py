@@ -171,7 +171,8 @@ def test_lpgd_needs_a_linear_distance():
     message = (
         "LPGD needs distances of solutions that are linear in the solution: solutions of zeros and ones, or of one norm; "
         "Sign(margin=0.5, event_dim=1) declares neither. If its solutions are such, set `binary = True` or "
-        "`constant_norm = True` in its class."
+        "`constant_norm = True` in its class. Otherwise use a rule or a loss without distances, such as Blackbox or Identity, "
+        "SPOPlusLoss or FenchelYoungLoss."
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         SolverLayer(Sign(margin=0.5), LPGD(1.0, rho=0.1))

@@ -167,6 +167,10 @@ class TwoAtATime(TopK):
     one_hot = True
 
 
+class Lonely(TopK):
+    separable = True
+
+
 def masked(batch):
     return {"mask": torch.tensor([[True, False, True, True, False]]).repeat(batch, 1)}
 
@@ -177,6 +181,7 @@ SOLVERS = [
     ("shape", Broken("squeezed"), {}, "the solution has shape (5,) but its scores have shape (5, 5)."),
     ("declared", Broken("doubled"), {}, "it says `binary = True`, but the solution has entries other than 0 and 1: "),
     ("declared", TwoAtATime(2), {}, "it says `one_hot = True`, but rows of the solution are not one-hot: "),
+    ("declared", Lonely(2), {}, "it says `separable = True`, but an entry of the solution depends on scores of other entries."),
     ("no gradient", Dense(), {"dtypes": (torch.float64,)}, "the solution requires a gradient; "),
     ("inputs unchanged", Broken("in_place"), {}, "`solve` changes the scores in place."),
     ("inputs unchanged", Broken("cached"), {}, "a second call changes the solution of the first: they share memory."),

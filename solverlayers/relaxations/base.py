@@ -28,6 +28,10 @@ class Relaxation:
     """Whether the solutions it relaxes are one-hot."""
     constant_sum: ClassVar[bool | None] = None
     """Whether all points of an instance have the same sum; None where it may be either."""
+    binary: ClassVar[bool | None] = None
+    """Whether the solutions it relaxes have entries 0 and 1 only; None where they may or may not."""
+    separable: ClassVar[bool] = False
+    """Whether each entry depends on its own score alone."""
     same_shape: ClassVar[bool] = True
     """Whether the output has the shape of `theta`."""
     shared: ClassVar[tuple[str, ...]] = ()
@@ -75,8 +79,12 @@ class Relaxation:
         if self.constant_sum is not None and self.constant_sum != solver.constant_sum and solver.same_shape:
             mine, theirs = ("have", "may not") if self.constant_sum else ("need not have", "do")
             return f"its points {mine} a constant sum, and solutions of the solver {theirs}"
+        if solver.linear and self.binary is not None and self.binary != solver.binary:
+            return f"it relaxes solutions {'of' if self.binary else 'other than'} zeros and ones, and the solver has others"
+        if solver.linear and self.separable and not solver.separable:
+            return "it takes each entry by itself, and entries of the solver's solutions depend on all scores"
         for name in self.shared:
-            if getattr(solver, name, None) != getattr(self, name):
+            if not hasattr(solver, name) or getattr(solver, name) != getattr(self, name):
                 theirs = f"has {name}={getattr(solver, name)!r}" if hasattr(solver, name) else f"has no {name}"
                 return f"it has {name}={getattr(self, name)!r}, and the solver {theirs}"
         return ""

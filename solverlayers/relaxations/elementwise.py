@@ -15,6 +15,7 @@ class _Elementwise(Relaxation):
 
     event_dim = None
     constant_sum = False
+    separable = True
 
     def __post_init__(self) -> None:
         positive(self, "temperature")
@@ -31,6 +32,8 @@ class Sigmoid(_Elementwise):
     tensor([0.5000, 1.0000])
     """
 
+    binary = True
+
     def relax(self, theta: Tensor, mask: Tensor | None) -> Tensor:  # (*S, B, *E) -> (*S, B, *E)
         return (theta / self.temperature).sigmoid()
 
@@ -43,6 +46,8 @@ class Tanh(_Elementwise):
     >>> Tanh()(torch.tensor([0.0, -100.0]))
     tensor([ 0., -1.])
     """
+
+    binary = False
 
     def relax(self, theta: Tensor, mask: Tensor | None) -> Tensor:  # (*S, B, *E) -> (*S, B, *E)
         return (theta / self.temperature).tanh()
@@ -58,6 +63,8 @@ class HardTanh(_Elementwise):
     >>> HardTanh()(torch.tensor([0.5, -100.0]))
     tensor([ 0.5000, -1.0000])
     """
+
+    binary = False
 
     def relax(self, theta: Tensor, mask: Tensor | None) -> Tensor:  # (*S, B, *E) -> (*S, B, *E)
         return (theta / self.temperature).clamp(-1, 1)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..solver import Solver
 from .base import BIG, Relaxation, positive, usable
 
 _FOUR = ((-1, 0), (0, -1), (0, 1), (1, 0))
@@ -40,6 +39,8 @@ class SoftMinPath(Relaxation):
 
     event_dim = 2
     constant_sum = False
+    binary = True
+    shared = ("neighbours",)
     takes = ("source", "target")
 
     def __post_init__(self) -> None:
@@ -81,12 +82,6 @@ class SoftMinPath(Relaxation):
         """Where the walk is one step later.  # (..., h, w), (neighbours, ..., h, w) -> (..., h, w)"""
         directions = _FOUR if self.neighbours == 4 else _EIGHT
         return sum(_moved(here * move[d], -i, -j, 0.0) for d, (i, j) in enumerate(directions))  # type: ignore[return-value]
-
-    def _mismatch(self, solver: Solver) -> str:
-        theirs = getattr(solver, "neighbours", self.neighbours)
-        if theirs != self.neighbours:
-            return f"it has neighbours={self.neighbours!r}, and the solver has neighbours={theirs!r}"
-        return super()._mismatch(solver)
 
 
 def _cell(place: Tensor, h: int, w: int) -> Tensor:

@@ -23,6 +23,7 @@ class _Permutahedral(Relaxation):
 @dataclass(frozen=True)
 class _Rank(_Permutahedral):
     constant_sum = True
+    binary = False
 
     def relax(self, theta: Tensor, mask: Tensor | None) -> Tensor:  # (*S, B, n) -> (*S, B, n)
         used = usable(theta, mask)
@@ -96,6 +97,11 @@ class _Sort(_Permutahedral):
 
     def _pool(self, z: Tensor, w: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
+
+    def _mismatch(self, solver: Solver) -> str:
+        if solver.linear:
+            return "its points are sorted values, and solutions of the solver maximise an objective"
+        return super()._mismatch(solver)
 
 
 @dataclass(frozen=True)

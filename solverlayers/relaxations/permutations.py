@@ -32,6 +32,7 @@ class Sinkhorn(Relaxation):
 
     event_dim = 2
     constant_sum = True
+    binary = True
 
     def __post_init__(self) -> None:
         positive(self, "temperature", "iterations")

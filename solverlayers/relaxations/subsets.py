@@ -16,6 +16,7 @@ class _KSubset(Relaxation):
     temperature: float = 1.0
 
     constant_sum = True
+    binary = True
     shared = ("k",)
     takes = ("k",)
 

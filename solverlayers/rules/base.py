@@ -55,7 +55,8 @@ def distance_centre(asker: object, solver: Solver) -> float:
     raise ValueError(
         f"{type(asker).__name__} needs distances of solutions that are linear in the solution: solutions of zeros and ones, "
         f"or of one norm; {solver!r} declares neither. If its solutions are such, set `binary = True` or "
-        f"`constant_norm = True` in its class."
+        f"`constant_norm = True` in its class. Otherwise use a rule or a loss without distances, such as Blackbox or Identity, "
+        f"SPOPlusLoss or FenchelYoungLoss."
     )
 
 
