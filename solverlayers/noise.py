@@ -7,13 +7,17 @@ A `Noise` draws `sample(theta)` in the shape, dtype and device of `theta`. Those
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from . import gamma_sums
 from .describe import constructor_call
+
+T = TypeVar("T")
 
 _EULER = 0.5772156649015329
 """The mean of the standard Gumbel law."""
@@ -164,13 +168,19 @@ def _tables(k: int, terms: int, dtype: torch.dtype, device: torch.device) -> tup
     return values, torch.cat([values.diff(), values.new_zeros(1)]), spline
 
 
-@torch.compiler.assume_constant_result
+def _constant(function: Callable[..., T]) -> Callable[..., T]:
+    """What `torch.compiler.assume_constant_result` does, which would import the whole compiler: the mark that it looks for."""
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+@_constant
 def _quantiles(k: int, terms: int, dtype: torch.dtype, device: torch.device) -> tuple[float, float, Tensor, Tensor]:
     table = gamma_sums.quantiles(k, terms)
     return table.start, table.spacing, *_tables(k, terms, dtype, device)[:2]
 
 
-@torch.compiler.assume_constant_result
+@_constant
 def _log_density(k: int, terms: int, dtype: torch.dtype, device: torch.device) -> tuple[float, float, Tensor]:
     table = gamma_sums.log_density(k, terms)
     return table.start, table.spacing, _tables(k, terms, dtype, device)[2]

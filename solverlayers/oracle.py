@@ -97,37 +97,32 @@ class Oracle:
         return y.to(theta.dtype), failed
 
     def _solve(self, parts: tuple[Tensor, ...], tensors: tuple[Tensor, ...]) -> tuple[Tensor, Tensor | None]:
-        instance = dict(zip(self.names, tensors))
         if self.on_failure == "raise":
-            return self._run(parts, instance), None
-        try:
-            y = self._run(parts, instance)
-            return y, torch.zeros(len(y), dtype=torch.bool, device=y.device)
-        except InstanceError as error:
-            return self._solve_rest(parts, tensors, error)
+            return self._run(parts, dict(zip(self.names, tensors))), None
+        return self._solve_what_can_be(parts, tensors)
 
-    def _solve_rest(
-        self, parts: tuple[Tensor, ...], tensors: tuple[Tensor, ...], error: InstanceError
-    ) -> tuple[Tensor, Tensor]:
-        """The solutions of the instances that did not fail, with zeros (or the incumbent) for those that did."""
-        bad = error.instances.to(parts[0].device)
-        if not bad.any():
-            raise error  # it names no instance that could be left out
-        use = self.on_failure == "last" and error.incumbent is not None
-        y = error.incumbent.clone() if use and error.incumbent is not None else None
-        failed = torch.zeros_like(bad) if use else bad.clone()
-        good = ~bad
-        if good.any():
-            rest, rest_failed = self._solve(tuple(p[good] for p in parts), tuple(t[good] for t in tensors))
-            y = rest.new_zeros(len(bad), *rest.shape[1:]) if y is None else y
-            y[good] = rest
-            assert rest_failed is not None
-            failed[good] = rest_failed
-        elif y is None:
-            if not self.solver.same_shape:
-                raise error  # nobody can tell the shape of a solution
-            y = torch.zeros_like(parts[0] if len(parts) == 1 else torch.cat([p.flatten(1) for p in parts], 1))
-        return y, failed
+    def _solve_what_can_be(self, parts: tuple[Tensor, ...], tensors: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """The solutions of the instances that do not fail, with zeros (or the incumbent) for those that do."""
+        left = torch.arange(len(parts[0]), device=parts[0].device)
+        failed = torch.zeros_like(left, dtype=torch.bool)
+        incumbents: list[tuple[Tensor, Tensor]] = []
+        while True:
+            try:
+                y = self._run(tuple(p[left] for p in parts), dict(zip(self.names, (t[left] for t in tensors))))
+                break
+            except InstanceError as error:
+                bad = error.instances.to(left.device)
+                if not bad.any():
+                    raise  # it names no instance that could be left out
+                if self.on_failure == "last" and error.incumbent is not None:
+                    incumbents.append((left[bad], error.incumbent[bad]))
+                else:
+                    failed[left[bad]] = True
+                left = left[~bad]
+        out = y.new_zeros(len(failed), *y.shape[1:])
+        for where, solution in [(left, y), *incumbents]:
+            out[where] = solution.to(out)
+        return out, failed
 
     def _run(self, parts: tuple[Tensor, ...], instance: dict[str, Tensor]) -> Tensor:
         self.solver.check(*parts, **instance)
