@@ -39,6 +39,7 @@ from solverlayers.solvers.elementwise import HardFunction, Round, Sign, Threshol
 from solverlayers.solvers.selection import Argmax, TopK
 from solverlayers.solvers.shortest_path import Graph, GraphShortestPath, GridEdgeShortestPath, GridShortestPath, grid_graph
 from solverlayers.solvers.sorting import Permutation, Ranking
+from solverlayers.solvers.spanning_tree import DenseSpanningTree, MaxDenseSpanningTree, MaxSpanningTree, SpanningTree
 from solverlayers.testing import pad_at_end
 
 
@@ -176,6 +177,54 @@ def walled_grid(batch: int) -> dict[str, Tensor]:
     return {"mask": mask, "source": ends.repeat(batch, 1)[:batch], "target": ends.flip(0).repeat(batch, 1)[1 : batch + 1]}
 
 
+def spanning_trees(edges: Tensor, nodes: int, mask: Tensor | None = None) -> Tensor:
+    """All spanning trees of a graph: sets of edges that join as many nodes as they have room for.  # (2, E) -> (V, E)"""
+    incidence = torch.zeros(nodes, edges.shape[1])
+    number = torch.arange(edges.shape[1])
+    incidence[edges[0], number] += 1
+    incidence[edges[1], number] -= 1
+    sets = subsets(edges.shape[1], nodes - 1, mask)
+    return torch.stack([y for y in sets if torch.linalg.matrix_rank(incidence[:, y > 0]) == nodes - 1])
+
+
+def symmetric(pairs: Tensor, mask: Tensor) -> Tensor:
+    """Vectors over the pairs i < j as symmetric matrices, those that the mask allows.  # (V, n (n - 1) / 2) -> (V, n, n)"""
+    n = len(mask)
+    i, j = torch.triu_indices(n, n, 1)
+    out = torch.zeros(len(pairs), n, n)
+    out[:, i, j] = out[:, j, i] = pairs
+    return out[(out <= mask).flatten(1).all(1)]
+
+
+def ragged_nodes(n: int, least: int) -> Callable[[int], dict[str, Tensor]]:
+    """Matrices with padding at the end, or in every other instance in front."""
+
+    def instance(batch: int) -> dict[str, Tensor]:
+        real = torch.arange(n) < (n - torch.arange(batch) % (n - least + 1))[:, None]
+        real[1::2] = real[1::2].flip(1)
+        return {"mask": real[:, :, None] & real[:, None]}
+
+    return instance
+
+
+def dense_trees(mask: Tensor) -> Tensor:
+    """All spanning trees of the nodes that the mask holds.  # (n, n) -> (V, n, n)"""
+    real = mask.any(1).nonzero()[:, 0]
+    y = spanning_trees(torch.triu_indices(len(real), len(real), 1), len(real))
+    every = symmetric(y, torch.ones(len(real), len(real)))
+    out = torch.zeros(len(every), *mask.shape)
+    out[:, real[:, None], real] = every
+    return out
+
+
+def chords(batch: int) -> dict[str, Tensor]:
+    """Squares with a diagonal, of which every other instance lacks an edge; nodes are numbered differently in each."""
+    edges = torch.tensor([[0, 1, 2, 3, 0], [1, 2, 3, 0, 2]])
+    mask = torch.ones(batch, 5, dtype=torch.bool)
+    mask[::2, 1] = False
+    return {"edge_index": torch.stack([(edges + b) % 4 for b in range(batch)]), "mask": mask}
+
+
 def ragged(n: int, least: int = 1) -> Callable[[int], dict[str, Tensor]]:
     """Masks of every length, and one with a hole."""
 
@@ -217,6 +266,8 @@ def prices(batch: int) -> dict[str, Tensor]:
 def row_prices(batch: int) -> dict[str, Tensor]:
     return {"unmatched": torch.linspace(-1, 2, 3 * batch, dtype=torch.float64).reshape(batch, 3)}
 
+
+_CHORD = Graph([[0, 1, 2, 3, 0], [1, 2, 3, 0, 2]], directed=False)
 
 SOLVERS: dict[str, SolverCase] = {
     "sign": SolverCase(Sign(), (4,), one_of(4, (-1.0, 1.0)), native=True, by_sign=True),
@@ -273,6 +324,16 @@ SOLVERS: dict[str, SolverCase] = {
         (7,),
         edge_paths(grid_graph(2, 3, 4).edges, torch.tensor(0), torch.tensor(5), torch.ones(7, dtype=torch.bool)),
         alike=False,
+    ),
+    "spanning_tree": SolverCase(
+        SpanningTree(_CHORD), (5,), spanning_trees(_CHORD.edges, 4), options={"skip": "padding"}, alike=False
+    ),
+    "spanning_tree_own": SolverCase(
+        MaxSpanningTree(), (5,), lambda edge_index, mask: spanning_trees(edge_index, 4, mask), chords, alike=False
+    ),
+    "dense_spanning_tree": SolverCase(DenseSpanningTree(), (4, 4), dense_trees(torch.ones(4, 4)), alike=False),
+    "dense_spanning_tree_mask": SolverCase(
+        MaxDenseSpanningTree(), (4, 4), lambda mask: dense_trees(mask), ragged_nodes(4, 2), alike=False
     ),
     "gated_assignment": SolverCase(GatedAssignment(), (3, 3), lambda unmatched: matchings(3, 3, partial=True), row_prices),
     "gated_assignment_mask": SolverCase(

@@ -1,0 +1,84 @@
+"""What problems with scores on the edges of a graph share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from solverlayers.errors import InfeasibleError, first_instance
+from solverlayers.solver import Solver
+
+from .common import check_mask
+from .graph import Graph
+
+_NATIVE = (torch.float32, torch.float64)
+
+
+class EdgeSolver(Solver):
+    """Scores and solutions `(B, E)` on the edges of a graph that all instances share, or of `edge_index (B, 2, E)`.
+
+    Nodes of an instance with edges of its own are those that its edges in the mask name. Subclasses have a field `graph`.
+    """
+
+    binary = True
+    graph: Graph | None
+
+    def __post_init__(self) -> None:
+        if self.graph is not None and not isinstance(self.graph, Graph):
+            raise TypeError(
+                f"{type(self).__name__}: graph is a {type(self.graph).__name__}; expected a Graph. Use `Graph(edge_index)` or "
+                f"`Graph.from_networkx(graph)`."
+            )
+
+    def _edges(self, scores: Tensor, edge_index: Tensor | None, mask: Tensor | None) -> tuple[Tensor, int]:
+        """The edges `(2, E)` or `(B, 2, E)` on the device of the scores, and how many nodes there are at most."""
+        check_mask(self, scores, mask)
+        name = type(self).__name__
+        if (self.graph is None) == (edge_index is None):
+            problem = "no edges" if edge_index is None else "two sets of edges, `graph` and `edge_index`"
+            raise ValueError(
+                f"{name}: there are {problem}. Give the solver a `graph` that all instances share, or each call the "
+                f"`edge_index` (B, 2, E) of its instances."
+            )
+        count, size = scores.shape
+        if self.graph is not None:
+            if size != len(self.graph):
+                raise ValueError(f"{name}: the scores are for {size} edges, but the graph has {len(self.graph)}.")
+            return self.graph.edges.to(scores.device), self.graph.nodes
+        assert edge_index is not None
+        if edge_index.shape != (count, 2, size) or edge_index.is_floating_point() or edge_index.dtype == torch.bool:
+            raise ValueError(
+                f"{name}: `edge_index` is {edge_index.dtype} of shape {tuple(edge_index.shape)}; expected integers of shape "
+                f"{(count, 2, size)}, both ends of each edge that has a score."
+            )
+        edges = edge_index.long()
+        return edges, self._count_nodes(edges, mask)
+
+    def _count_nodes(self, edges: Tensor, mask: Tensor | None) -> int:
+        """One more than the greatest node that is named; refuses negative ones."""
+        edges = edges if mask is None else edges.where(mask[:, None], 0)
+        negative = (edges < 0).flatten(1).any(1)
+        if negative.any():
+            raise InfeasibleError(
+                f"{type(self).__name__}: `edge_index` of instance {first_instance(negative)} names negative nodes; nodes count "
+                f"from 0. Use `mask` for edges that are padding.",
+                negative,
+            )
+        return int(edges.max()) + 1 if edges.numel() else 0
+
+    def decode(self, y: Tensor, edge_index: Tensor | None = None, **instance: Tensor) -> list[Tensor]:
+        """The edges that each solution takes, as pairs of nodes.  # (B, E) -> B tensors (2, number)"""
+        edges, _ = self._edges(y, edge_index, instance.get("mask"))
+        edges = edges if edges.ndim == 3 else edges.expand(len(y), 2, -1)
+        return [pairs[:, chosen] for pairs, chosen in zip(edges, y != 0)]
+
+
+def native(solver: Solver, scores: Tensor) -> Tensor:
+    """`scores` in a type in which they are compared and summed: float64 for integers, which is exact up to 2**53."""
+    if scores.dtype in _NATIVE:
+        return scores
+    if scores.dtype == torch.bool or scores.is_complex():
+        raise TypeError(
+            f"{type(solver).__name__}: scores are {scores.dtype}; use real or integer numbers, such as `scores.float()`."
+        )
+    return scores.to(torch.float32 if scores.is_floating_point() else torch.float64)
