@@ -358,7 +358,7 @@ def _linear(case: SolverCase) -> bool:
 
 
 def _without_offset(case: SolverCase) -> bool:
-    return case.solver.linear and type(case.solver).offset is Solver.offset
+    return case.solver.linear and (type(case.solver).offset is Solver.offset or case.solver.scale_free)
 
 
 def _distances(case: SolverCase) -> bool:
