@@ -358,7 +358,7 @@ def _linear(case: SolverCase) -> bool:
 
 
 def _without_offset(case: SolverCase) -> bool:
-    return case.solver.linear and (type(case.solver).offset is Solver.offset or case.solver.scale_free)
+    return case.solver.linear and type(case.solver).offset is Solver.offset
 
 
 def _distances(case: SolverCase) -> bool:

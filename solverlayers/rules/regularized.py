@@ -55,7 +55,7 @@ class Regularized(Rule):
 
     def check(self, solver: Solver) -> None:
         needs_objective(self, solver)
-        if type(solver).offset is not Solver.offset and not solver.scale_free:
+        if type(solver).offset is not Solver.offset:
             raise ValueError(
                 f"Regularized mixes solutions of a linear objective, and part of that of {solver!r} does not depend on the "
                 f"scores: of a mixture, that part has no value. Use Perturbed, Blackbox, IMLE or Identity."
