@@ -36,10 +36,12 @@ from solverlayers.rules import (
 from solverlayers.solver import Solver
 from solverlayers.solvers.assignment import Assignment, GatedAssignment, MaxAssignment
 from solverlayers.solvers.elementwise import HardFunction, Round, Sign, Threshold
+from solverlayers.solvers.knapsack import BoundedKnapsack, Knapsack
 from solverlayers.solvers.selection import Argmax, TopK
 from solverlayers.solvers.shortest_path import Graph, GraphShortestPath, GridEdgeShortestPath, GridShortestPath, grid_graph
 from solverlayers.solvers.sorting import Permutation, Ranking
 from solverlayers.solvers.spanning_tree import DenseSpanningTree, MaxDenseSpanningTree, MaxSpanningTree, SpanningTree
+from solverlayers.solvers.tsp import TSP, TourSearch
 from solverlayers.testing import pad_at_end
 
 
@@ -168,6 +170,30 @@ def own_graphs(batch: int) -> dict[str, Tensor]:
     }
 
 
+def trips(n: int, mask: Tensor | None = None, directed: bool = False) -> Tensor:
+    """All round trips through the cities of the mask, along allowed steps.  # -> (V, n, n)"""
+    mask = torch.ones(n, n, dtype=torch.bool) if mask is None else mask
+    first, *others = (mask.any(0) | mask.any(1)).nonzero()[:, 0].tolist()
+    found = []
+    for rest in permutations(others):
+        y = torch.zeros(n, n)
+        y[[first, *rest], [*rest, first]] = 1
+        y.fill_diagonal_(0)
+        y = y if directed else y.maximum(y.T)
+        if (mask | (y == 0)).all():
+            found.append(y)
+    return torch.stack(found).unique(dim=0)
+
+
+def towns(batch: int) -> dict[str, Tensor]:
+    """Up to five cities; one step of those with five is not allowed."""
+    mask = torch.zeros(batch, 5, 5, dtype=torch.bool)
+    for b in range(batch):
+        mask[b, : 5 - b % 4, : 5 - b % 4] = True
+        mask[b, 1, 2] = b % 4 != 0
+    return {"mask": mask}
+
+
 def walled_grid(batch: int) -> dict[str, Tensor]:
     """3 x 4 grids with a wall, other ends for every instance."""
     mask = torch.ones(batch, 3, 4, dtype=torch.bool)
@@ -215,6 +241,23 @@ def dense_trees(mask: Tensor) -> Tensor:
     out = torch.zeros(len(every), *mask.shape)
     out[:, real[:, None], real] = every
     return out
+
+
+def packings(weights: Tensor, capacity: Tensor, limits: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+    """All packings that fit.  # (n, d), (d,) -> (V, n)"""
+    limits = torch.ones(len(weights), dtype=torch.long) if limits is None else limits
+    limits = limits if mask is None else limits * mask
+    every = torch.tensor(list(product(*[range(m + 1) for m in limits.tolist()])), dtype=torch.float32)
+    return every[(every @ weights.float() <= capacity).all(1)]
+
+
+def loads(batch: int) -> dict[str, Tensor]:
+    """Weights in two dimensions and capacities, different in each instance."""
+    weights = torch.tensor([[2, 1], [3, 4], [1, 5], [4, 0], [2, 2]])
+    return {
+        "weights": torch.stack([weights.roll(b, 0) for b in range(batch)]),
+        "capacity": torch.tensor([[7, 6]]) - torch.arange(batch)[:, None] % 3,
+    }
 
 
 def chords(batch: int) -> dict[str, Tensor]:
@@ -335,6 +378,37 @@ SOLVERS: dict[str, SolverCase] = {
     "dense_spanning_tree_mask": SolverCase(
         MaxDenseSpanningTree(), (4, 4), lambda mask: dense_trees(mask), ragged_nodes(4, 2), alike=False
     ),
+    "tsp": SolverCase(TSP(), (5, 5), trips(5)),
+    "tsp_directed": SolverCase(TSP(directed=True), (4, 4), trips(4, directed=True)),
+    "tsp_mask": SolverCase(TSP(), (5, 5), lambda mask: trips(5, mask), towns),
+    "tsp_directed_mask": SolverCase(TSP(directed=True), (5, 5), lambda mask: trips(5, mask, directed=True), towns),
+    "tour_search": SolverCase(TourSearch(), (5, 5), trips(5)),
+    "tour_search_directed_mask": SolverCase(
+        TourSearch(directed=True), (5, 5), lambda mask: trips(5, mask, directed=True), towns
+    ),
+    "knapsack": SolverCase(
+        Knapsack((2, 3, 1, 4), 6),
+        (4,),
+        packings(torch.tensor([[2], [3], [1], [4]]), torch.tensor([6])),
+        options={"skip": "padding"},
+        alike=False,
+    ),
+    "knapsack_real": SolverCase(
+        Knapsack(),
+        (5,),
+        lambda weights, capacity, mask: packings(weights, capacity, mask=mask),
+        both(ragged(5), lambda batch: {key: data + 0.25 for key, data in loads(batch).items()}),
+        options={"skip": "padding"},
+        alike=False,
+    ),
+    "knapsack_bounded": SolverCase(
+        BoundedKnapsack(limits=(1, 0, 3, 2, 2)),
+        (5,),
+        lambda weights, capacity: packings(weights, capacity, torch.tensor([1, 0, 3, 2, 2])),
+        loads,
+        options={"skip": "padding"},
+        alike=False,
+    ),
     "gated_assignment": SolverCase(GatedAssignment(), (3, 3), lambda unmatched: matchings(3, 3, partial=True), row_prices),
     "gated_assignment_mask": SolverCase(
         GatedAssignment(),
@@ -358,7 +432,7 @@ def _linear(case: SolverCase) -> bool:
 
 
 def _without_offset(case: SolverCase) -> bool:
-    return case.solver.linear and type(case.solver).offset is Solver.offset
+    return case.solver.linear and (type(case.solver).offset is Solver.offset or case.solver.scale_free)
 
 
 def _distances(case: SolverCase) -> bool:

@@ -55,7 +55,7 @@ class Regularized(Rule):
 
     def check(self, solver: Solver) -> None:
         needs_objective(self, solver)
-        if type(solver).offset is not Solver.offset:
+        if type(solver).offset is not Solver.offset and not solver.scale_free:  # an offset that vanishes is none
             raise ValueError(
                 f"Regularized mixes solutions of a linear objective, and part of that of {solver!r} does not depend on the "
                 f"scores: of a mixture, that part has no value. Use Perturbed, Blackbox, IMLE or Identity."
@@ -82,6 +82,7 @@ def _find_vertices(oracle: Oracle, theta: Tensor, strength: float, iterations: i
         step = vertex - y
         direction = torch.where(step == 0, 0, direction)
         better = (direction * step).sum(-1) > _TOLERANCE * direction.norm(dim=-1) * step.norm(dim=-1)
+        better &= direction.norm(dim=-1) > _TOLERANCE * (vertex.norm(dim=-1) + y.norm(dim=-1))  # else `z` lay inside: y = z
         if _known(~better):
             break
         vertices = torch.cat([vertices, vertex.unsqueeze(-2)], -2)
