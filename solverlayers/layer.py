@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from .autograd import is_transformed
+from .compiled import log_failures
 from .noise import Noise
 from .oracle import OnFailure, Oracle
 from .projections import Projection, make_projection
 from .rules.base import Rule
 from .solver import Solver
-
-_log = logging.getLogger("solverlayers")
 
 
 class SolverLayer(nn.Module):
@@ -114,14 +113,8 @@ class SolverLayer(nn.Module):
 
     def _blank(self, y: Tensor, failed: Tensor, lead: int) -> Tensor:
         """Zero solutions and gradients for the instances that failed; `lead` counts the dimensions up to the batch."""
-        if not torch._C._are_functorch_transforms_active():
-            count = int(failed.sum())
-            self.failures += count
-            if count:
-                first = int(failed.nonzero()[0, 0])
-                _log.warning(
-                    "%s: skipped %d of %d instances (first: %d).", type(self.solver).__name__, count, len(failed), first
-                )
+        if not is_transformed():
+            self.failures += log_failures(self.solver, failed)
         return torch.where(failed[(...,) + (None,) * (y.ndim - lead)], 0, y)
 
     def extra_repr(self) -> str:

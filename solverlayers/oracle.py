@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from . import compiled
 from .autograd import solve
 from .errors import InstanceError
 from .solver import Solver, inner
@@ -90,13 +91,16 @@ class Oracle:
             tensors = tuple(t.repeat(samples, *[1] * (t.ndim - 1)) for t in tensors)
         if scores.dtype in _HALF:
             scores = scores.float()
-        y, failed = self._solve(tuple(self.solver.clip(s) for s in self.unpack(scores)), tensors)
+        y, failed = self.solve(tuple(self.solver.clip(s) for s in self.unpack(scores)), tensors)
         if len(lead) != 1:
             y = y.reshape(*lead, *y.shape[1:])
             failed = None if failed is None else failed.reshape(samples, lead[-1]).any(0)
         return y.to(theta.dtype), failed
 
-    def _solve(self, parts: tuple[Tensor, ...], tensors: tuple[Tensor, ...]) -> tuple[Tensor, Tensor | None]:
+    def solve(self, parts: tuple[Tensor, ...], tensors: tuple[Tensor, ...]) -> tuple[Tensor, Tensor | None]:
+        """Packed solutions of one batch, and which instances failed.  # ((B, *E), ...) -> (B, *E), (B,)"""
+        if compiled.needs_operator(self.solver):
+            return compiled.solve(self, parts, tensors)
         if self.on_failure == "raise":
             return self._run(parts, dict(zip(self.names, tensors))), None
         return self._solve_what_can_be(parts, tensors)

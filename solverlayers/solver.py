@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .compiled import register
 from .errors import InstanceError, first_instance
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,13 @@ class Solver(ABC):
     """Whether all solutions of an instance have the same Euclidean norm, as rankings and spins have."""
     separable: bool = False
     """Whether each entry of a solution depends on its own score alone."""
+    torch_native: ClassVar[bool] = False
+    """Whether `torch.compile` can trace `solve` into one graph; otherwise the solver is one operator of the graph."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        self = super().__new__(cls)
+        register(self)
+        return self
 
     @abstractmethod
     def solve(self, *scores: Tensor, **instance: Tensor) -> Tensor:

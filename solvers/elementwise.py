@@ -22,6 +22,7 @@ class Elementwise(Solver):
     """
 
     separable = True
+    torch_native = True
 
     def __post_init__(self) -> None:
         _check_event_dim(self, self.event_dim)
@@ -155,6 +156,7 @@ class HardFunction(Solver):
     same_shape: bool = False  # type: ignore[misc]
 
     linear = False
+    torch_native = True
 
     def __post_init__(self) -> None:
         _check_event_dim(self, self.event_dim)

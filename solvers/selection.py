@@ -28,6 +28,7 @@ class Argmax(Solver):
 
     constant_sum = True
     binary = True
+    torch_native = True
     one_hot = True
 
     def solve(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -67,6 +68,7 @@ class TopK(Solver):
 
     constant_sum = True
     binary = True
+    torch_native = True
 
     def __post_init__(self) -> None:
         if self.k is not None and self.k < 0:

@@ -46,6 +46,7 @@ class Ranking(Solver):
     descending: bool = False
 
     constant_sum = True
+    torch_native = True
     constant_norm = True
 
     @property
@@ -93,6 +94,7 @@ class Permutation(Solver):
     linear = False
     same_shape = False
     constant_sum = True
+    torch_native = True
 
     def solve(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:  # (B, n) -> (B, n, n)
         check_mask(self, scores, mask)

@@ -116,4 +116,3 @@ def test_links_lead_somewhere():
             assert (path.parent / target).exists(), f"{path.name} links to {target}"
     anchors = {title.lower().replace(" ", "-") for title in SECTIONS}
     assert set(re.findall(r"\]\(#([^)]+)\)", (DOCS / "rules.md").read_text())) <= anchors
-
