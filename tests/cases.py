@@ -36,6 +36,7 @@ from solverlayers.rules import (
 from solverlayers.solver import Solver
 from solverlayers.solvers.assignment import Assignment, GatedAssignment, MaxAssignment
 from solverlayers.solvers.elementwise import HardFunction, Round, Sign, Threshold
+from solverlayers.solvers.graph_matching import ExactQuadraticAssignment, QuadraticAssignment
 from solverlayers.solvers.knapsack import BoundedKnapsack, Knapsack
 from solverlayers.solvers.selection import Argmax, TopK
 from solverlayers.solvers.shortest_path import Graph, GraphShortestPath, GridEdgeShortestPath, GridShortestPath, grid_graph
@@ -190,7 +191,7 @@ def towns(batch: int) -> dict[str, Tensor]:
     mask = torch.zeros(batch, 5, 5, dtype=torch.bool)
     for b in range(batch):
         mask[b, : 5 - b % 4, : 5 - b % 4] = True
-        mask[b, 1, 2] = b % 4 != 0
+    mask[::4, 1, 2] = False
     return {"mask": mask}
 
 
@@ -251,13 +252,12 @@ def packings(weights: Tensor, capacity: Tensor, limits: Tensor | None = None, ma
     return every[(every @ weights.float() <= capacity).all(1)]
 
 
-def loads(batch: int) -> dict[str, Tensor]:
-    """Weights in two dimensions and capacities, different in each instance."""
-    weights = torch.tensor([[2, 1], [3, 4], [1, 5], [4, 0], [2, 2]])
-    return {
-        "weights": torch.stack([weights.roll(b, 0) for b in range(batch)]),
-        "capacity": torch.tensor([[7, 6]]) - torch.arange(batch)[:, None] % 3,
-    }
+_LOADS = torch.tensor([[2, 1], [3, 4], [1, 5], [4, 0], [2, 2]])
+
+
+def capacities(batch: int) -> dict[str, Tensor]:
+    """Capacities in two dimensions, different in each instance."""
+    return {"capacity": torch.tensor([[7, 6]]) - torch.arange(batch)[:, None] % 3}
 
 
 def chords(batch: int) -> dict[str, Tensor]:
@@ -311,6 +311,26 @@ def row_prices(batch: int) -> dict[str, Tensor]:
 
 
 _CHORD = Graph([[0, 1, 2, 3, 0], [1, 2, 3, 0, 2]], directed=False)
+
+
+def flows(n: int, m: int) -> Callable[[int], dict[str, Tensor]]:
+    """Flows and distances without symmetry."""
+
+    def instance(batch: int) -> dict[str, Tensor]:
+        g = torch.Generator().manual_seed(1)
+        sizes = {"flows": n, "distances": m}
+        return {key: torch.rand(batch, size, size, generator=g, dtype=torch.float64) for key, size in sizes.items()}
+
+    return instance
+
+
+def pad_flows(scores: Tensor, instance: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Two more rows and columns, outside the mask, with NaN for flows and distances, too."""
+    scores, padded = pad_at_end(scores, instance)
+    for key in ("flows", "distances"):
+        padded[key] = torch.nn.functional.pad(instance[key], (0, 2, 0, 2), value=torch.nan)
+    return scores, padded
+
 
 SOLVERS: dict[str, SolverCase] = {
     "sign": SolverCase(Sign(), (4,), one_of(4, (-1.0, 1.0)), native=True, by_sign=True),
@@ -378,43 +398,35 @@ SOLVERS: dict[str, SolverCase] = {
     "dense_spanning_tree_mask": SolverCase(
         MaxDenseSpanningTree(), (4, 4), lambda mask: dense_trees(mask), ragged_nodes(4, 2), alike=False
     ),
-    "tsp": SolverCase(TSP(), (5, 5), trips(5)),
-    "tsp_directed": SolverCase(TSP(directed=True), (4, 4), trips(4, directed=True)),
-    "tsp_mask": SolverCase(TSP(), (5, 5), lambda mask: trips(5, mask), towns),
-    "tsp_directed_mask": SolverCase(TSP(directed=True), (5, 5), lambda mask: trips(5, mask, directed=True), towns),
-    "tour_search": SolverCase(TourSearch(), (5, 5), trips(5)),
-    "tour_search_directed_mask": SolverCase(
-        TourSearch(directed=True), (5, 5), lambda mask: trips(5, mask, directed=True), towns
-    ),
-    "knapsack": SolverCase(
-        Knapsack((2, 3, 1, 4), 6),
-        (4,),
-        packings(torch.tensor([[2], [3], [1], [4]]), torch.tensor([6])),
-        options={"skip": "padding"},
-        alike=False,
-    ),
-    "knapsack_real": SolverCase(
-        Knapsack(),
-        (5,),
-        lambda weights, capacity, mask: packings(weights, capacity, mask=mask),
-        both(ragged(5), lambda batch: {key: data + 0.25 for key, data in loads(batch).items()}),
-        options={"skip": "padding"},
-        alike=False,
-    ),
-    "knapsack_bounded": SolverCase(
-        BoundedKnapsack(limits=(1, 0, 3, 2, 2)),
-        (5,),
-        lambda weights, capacity: packings(weights, capacity, torch.tensor([1, 0, 3, 2, 2])),
-        loads,
-        options={"skip": "padding"},
-        alike=False,
-    ),
+    "tsp": SolverCase(TSP(), (5, 5), trips(5), alike=False),
+    "tsp_directed": SolverCase(TSP(directed=True), (4, 4), trips(4, directed=True), alike=False),
+    "tsp_mask": SolverCase(TSP(), (5, 5), lambda mask: trips(5, mask), towns, alike=False),
+    "tsp_directed_mask": SolverCase(TSP(directed=True), (5, 5), lambda mask: trips(5, mask, directed=True), towns, alike=False),
+    "tour_search": SolverCase(TourSearch(), (5, 5), trips(5), alike=False),
+    "tour_search_directed": SolverCase(TourSearch(directed=True), (4, 4), trips(4, directed=True), alike=False),
     "gated_assignment": SolverCase(GatedAssignment(), (3, 3), lambda unmatched: matchings(3, 3, partial=True), row_prices),
     "gated_assignment_mask": SolverCase(
         GatedAssignment(),
         (3, 4),
         lambda unmatched, mask: matchings(3, 4, mask, partial=True),
         both(prices, ragged_matrix(3, 4)),
+    ),
+    "quadratic_assignment": SolverCase(
+        QuadraticAssignment(restarts=2, exchanges=10), (3, 4), instance=flows(3, 4), options={"pad": pad_flows}
+    ),
+    "quadratic_assignment_exact": SolverCase(
+        ExactQuadraticAssignment(restarts=1, exchanges=0),
+        (3, 3),
+        lambda flows, distances: matchings(3, 3),
+        flows(3, 3),
+        {"pad": pad_flows},
+    ),
+    "quadratic_assignment_mask": SolverCase(
+        ExactQuadraticAssignment(restarts=1, exchanges=0),
+        (3, 4),
+        lambda flows, distances, mask: matchings(3, 4, mask),
+        both(flows(3, 4), ragged_matrix(3, 4)),
+        {"pad": pad_flows},
     ),
 }
 

@@ -1,0 +1,56 @@
+"""Shortest tours on the CPU, exactly, compiled: see `held_karp.cpp` for the algorithm."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from . import library
+
+SOLVED, INFEASIBLE, INVALID, STOPPED, NOTHING_FOUND = range(5)
+
+_ARGUMENTS = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int]
+
+
+class Tours(NamedTuple):
+    """A batch of tours.
+
+    `order (B, n)` are the cities in the order of the visits. `status (B,)`, None where all are solved, says SOLVED, INFEASIBLE
+    (the allowed steps hold no tour), INVALID (a cost of minus infinity), STOPPED (the time was over before optimality was
+    proved) or NOTHING_FOUND; `order` is of use where SOLVED or STOPPED. No tour is shorter than `bound (B,)`, float64.
+    """
+
+    order: Tensor
+    status: Tensor | None = None
+    bound: Tensor | None = None
+
+
+@cache
+def _function(build: ctypes.CDLL, dtype: torch.dtype) -> Any:
+    function = getattr(build, f"solverlayers_held_karp_{str(dtype).removeprefix('torch.')}")
+    function.argtypes, function.restype = _ARGUMENTS, ctypes.c_int64
+    return function
+
+
+def shortest_tours(costs: Tensor) -> Tours:
+    """The shortest tour of each instance, from city 0, on the CPU.  # (B, n, n) -> Tours
+
+    `costs`, float32 or float64, are of a step from the row to the column, infinite where there is none. There are 2 cities at
+    least; time and memory grow as n 2^n.
+    """
+    count, cities, _ = costs.shape
+    costs = costs.contiguous()
+    order = torch.zeros(count, cities, dtype=torch.int64)
+    status = torch.empty(count, dtype=torch.uint8)
+    build = library()
+    assert build is not None
+    failures = _function(build, costs.dtype)(
+        costs.data_ptr(), count, cities, order.data_ptr(), status.data_ptr(), torch.get_num_threads()
+    )
+    if failures < 0:
+        raise MemoryError(f"The Held-Karp kernel found no memory for {count} instances of {cities} cities.")
+    return Tours(order, status if failures else None)
