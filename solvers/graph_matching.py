@@ -16,7 +16,7 @@ from .assignment import BipartiteMatching, CompleteAssignment
 from .augmenting_paths import real_lines
 from .kernels import graph_matching as kernel
 from .kernels import usable
-from .kernels.graph_matching import LIMIT, Effort, Problem, Search
+from .kernels.graph_matching import INVALID, LIMIT, Effort, Problem, Search
 
 
 class _Searched(BipartiteMatching):
@@ -37,12 +37,32 @@ class _Searched(BipartiteMatching):
 
     def _search(self, problem: Problem) -> Search:
         """The best matchings found."""
+        if problem.scores.numel() == 0:
+            return Search(problem.scores.new_full(problem.scores.shape[:2], -1, dtype=torch.int64), None)
         effort = Effort(self.restarts, self.iterations, self.exchanges, self.seed)
-        backend = kernel if problem.scores.numel() and usable(problem.scores) else graph_search
+        backend = kernel if usable(problem.scores) else graph_search
         found = backend.search(problem, effort)
         if found.status is not None:
             self._fail(found.status.to(problem.scores.device), problem.scores, problem.mask)
         return found
+
+    def _fail(self, status: Tensor, scores: Tensor, mask: Tensor | None) -> None:
+        invalid = status == INVALID
+        allowed = scores.isfinite() if mask is None else scores.isfinite() | ~mask
+        other = invalid & allowed.flatten(1).all(1)
+        if other.any():
+            raise InstanceError(
+                f"{type(self).__name__}: instance {first_instance(other)} has NaN or infinite numbers in its {self._quadratic} "
+                f"({int(other.sum())} of {len(other)} instances). Only scores of single pairs may be infinite, to forbid them.",
+                other,
+            )
+        super()._fail(status, scores, mask)
+
+    _quadratic: ClassVar[str]
+    _advice = (
+        "All rows need a partner, or all columns where these are fewer; rows and columns that `mask` excludes altogether are "
+        "padding. Allow more pairs."
+    )
 
     def _info(self, y: Tensor | tuple[Tensor, ...], problem: Problem, partners: Tensor, objective: Tensor) -> Solution:
         """`y` with the bound of dual ascent, which often proves that small matchings are optimal."""
@@ -51,7 +71,14 @@ class _Searched(BipartiteMatching):
         return Solution(y, objective, (objective - bound).abs() <= slack, bound)  # type: ignore[arg-type]
 
     def _proved(self, problem: Problem, nodes: int) -> Search:
-        """Optimal matchings, or SolverTimeoutError with the best known."""
+        """The best matchings, with the status LIMIT where that is not proved."""
+        size = sum(problem.scores.shape[1:]) if problem.partial else max(problem.scores.shape[1:])
+        if size > graph_proof.LARGEST:
+            raise ValueError(
+                f"{type(self).__name__}: the scores have shape {tuple(problem.scores.shape)}, which is {size} rows or columns"
+                f"{', as any may stay alone' if problem.partial else ''}; proofs reach {graph_proof.LARGEST}. Use "
+                f"{type(self).__name__.removeprefix('Exact')}, whose `solve_with_info` has a bound."
+            )
         found = self._search(problem)
         partners, status, _ = graph_proof.prove(problem, found.partners, nodes)
         return Search(partners, status)
@@ -71,10 +98,10 @@ class _Searched(BipartiteMatching):
 class QuadraticAssignment(_Searched, CompleteAssignment):
     """Quadratic assignment in the form of Koopmans and Beckmann, by Frank-Wolfe and tabu search from several starts.
 
-    Minimises `<scores, y> + sum_ijkl flows_ij distances_kl y_ik y_jl` over matchings `y (B, n, m)` that leave out as few rows or
-    columns as possible: n facilities at m places, with `scores (B, n, m)` for what a place costs a facility,
-    `flows (B, n, n)` between facilities and `distances (B, m, m)` between places. Neither needs to be symmetric. Infinite
-    scores forbid pairs; `mask (B, n, m)` does so, too, and makes rows and columns without any allowed pair padding.
+    Minimises `<scores, y> + sum_ijkl flows_ij distances_kl y_ik y_jl` over matchings `y (B, n, m)` that leave out as few as
+    possible: n facilities at m places, with `scores (B, n, m)` for what a place costs a facility, `flows (B, n, n)` between
+    facilities and `distances (B, m, m)` between places. Neither needs to be symmetric. Infinite scores forbid pairs;
+    `mask (B, n, m)` does so, too, and makes rows and columns without any allowed pair padding.
 
     Deterministic: starts depend on `seed` and on the places of rows and columns. Not exact, but mostly optimal up to 30
     rows; `solve_with_info` has a proved bound. `ExactQuadraticAssignment` proves optimality.
@@ -101,13 +128,14 @@ class QuadraticAssignment(_Searched, CompleteAssignment):
 
     sense = "min"
     scale_free = False
+    _quadratic = "flows or distances"
 
     def solve(self, scores: Tensor, flows: Tensor, distances: Tensor, mask: Tensor | None = None) -> Tensor:
         """Good matchings.  # (B, n, m), (B, n, n), (B, m, m), (B, n, m) -> (B, n, m)"""
         return _indicator(self._search(self._problem(scores, flows, distances, mask)).partners, scores)
 
     def solve_with_info(self, scores: Tensor, **instance: Tensor) -> Solution:
-        """Good matchings with a proved bound: dual ascent up to 32 rows, Gilmore and Lawler's above.  # (B, n, m) -> Solution"""
+        """Good matchings with a bound: dual ascent up to 32 rows, Gilmore and Lawler's above.  # (B, n, m) -> Solution"""
         y = self(scores, **instance)
         return self._info(y, self._problem(scores, **instance), self.partners(y), self._objective(scores, y, **instance))
 
@@ -176,7 +204,7 @@ class ExactQuadraticAssignment(QuadraticAssignment):
 class GraphMatching(_Searched):
     """Matching of the vertices of two graphs of greatest score, with scores for pairs of vertices and for pairs of edges.
 
-    Maximises `<vertices, y> + <edges, z>` with `z_ab = y_ik y_jl` for the edges `a = (i, j)` of the first graph and `b = (k, l)`
+    Maximises `<vertices, y> + <edges, z>` with `z_ab = y_ik y_jl` for edges `a = (i, j)` of the first graph and `b = (k, l)`
     of the second: `vertices (B, n, m)` and `edges (B, E1, E2)` are two score tensors, and a solution is the tuple `(y, z)` in
     their shapes, so that gradients reach both. `edge_index1 (B, 2, E1)` and `edge_index2 (B, 2, E2)` list directed edges as
     PyTorch Geometric does, negative numbers for padding. With all edges of complete graphs this is Lawler's quadratic
@@ -204,6 +232,7 @@ class GraphMatching(_Searched):
     seed: int = 0
 
     sense = "max"
+    _quadratic = "scores of edges"
 
     def solve(
         self,
@@ -279,8 +308,8 @@ class GraphMatching(_Searched):
         wrong = (index >= vertices).flatten(1).any(1)
         if wrong.any():
             raise InstanceError(
-                f"{this}: instance {first_instance(wrong)} has an edge at vertex {int(index[wrong].max())} in `{name}`, but the "
-                f"scores have {vertices} vertices, numbered from 0 ({int(wrong.sum())} of {len(wrong)} instances). Negative "
+                f"{this}: instance {first_instance(wrong)} has an edge at vertex {int(index[wrong].max())} in `{name}`, but "
+                f"the scores have {vertices} vertices, numbered from 0 ({int(wrong.sum())} of {len(wrong)} instances). Negative "
                 f"numbers mark padding.",
                 wrong,
             )

@@ -24,9 +24,11 @@ def prove(problem: Problem, partners: Tensor, nodes: int) -> Proof:
     Status and bound come back on the device of the scores.
     """
     device = problem.scores.device
+    if problem.scores.numel() == 0:
+        return Proof(partners, None, problem.scores.new_zeros(len(partners)))
     host = problem._replace(**{k: v.cpu() for k, v in problem._asdict().items() if isinstance(v, Tensor)})
-    backend = kernel if host.scores.numel() and usable(host.scores) else None
-    proof = (branch_and_bound if backend is None else backend.branch_and_bound)(host, partners.cpu(), nodes)
+    run = kernel.branch_and_bound if usable(host.scores) else branch_and_bound
+    proof = run(host, partners.cpu(), nodes)
     return Proof(proof.partners.to(device), None if proof.status is None else proof.status.to(device), proof.bound.to(device))
 
 
@@ -34,6 +36,8 @@ def branch_and_bound(problem: Problem, incumbents: Tensor, nodes: int) -> Proof:
     """What the kernel does, in plain torch, one instance at a time and with weaker bounds.  # -> (B, n), (B,), (B,)"""
     partners, bound = incumbents.clone(), torch.full((len(incumbents),), torch.nan, dtype=torch.float64)
     status = torch.zeros(len(incumbents), dtype=torch.uint8)
+    if max(incumbents.shape[1], problem.scores.shape[2]) > LARGEST:
+        return Proof(partners, torch.full_like(bound, LIMIT, dtype=torch.uint8), bound)
     for b in range(len(incumbents)):
         one = problem._replace(**{k: v[b : b + 1] for k, v in problem._asdict().items() if isinstance(v, Tensor)})
         tree = _Tree(graph_search.make_square(one), incumbents[b : b + 1])
@@ -59,7 +63,9 @@ class _Tree:
         if start is not None:
             self._offer(start[:, :size])
         finite = self.linear.where(self.linear.isfinite(), 0.0)
-        self.slack = 1e-10 * ((self.costs.abs().sum() / max(size, 1) + finite.abs().sum()) / max(size, 1)).item()  # a mean matching
+        self.slack = (
+            1e-10 * ((self.costs.abs().sum() / max(size, 1) + finite.abs().sum()) / max(size, 1)).item()
+        )  # a mean matching
 
     def permutation(self) -> Tensor:
         x = torch.zeros_like(self.square.linear)
@@ -90,7 +96,9 @@ class _Tree:
         if depth == self.size:
             self._offer(columns)
             return
-        children = torch.cat([columns.repeat_interleave(self.size, 0), torch.arange(self.size).repeat(len(columns))[:, None]], 1)
+        children = torch.cat(
+            [columns.repeat_interleave(self.size, 0), torch.arange(self.size).repeat(len(columns))[:, None]], 1
+        )
         children = children[(children[:, :-1] != children[:, -1:]).all(1) & (self.linear[depth, children[:, -1]] < torch.inf)]
         bounds = self._bounds(children)
         order = bounds.argsort(stable=True).flip(0)
@@ -127,11 +135,16 @@ class _Tree:
         return torch.where(impossible, torch.inf, self._values(columns) + least)
 
     def _inner(self, new: Tensor, free: Tensor) -> Tensor:
-        """What each pair costs at least with the pairs still to choose, half of it being theirs.  # (left,), (K, left) -> (K, left, left)"""
+        """What each pair costs at least with the pairs still to choose, half of it being theirs.
+
+        # (left,), (K, left) -> (K, left, left)
+        """
         left = len(new)
         half = self.costs[new[:, None, None, None], free[:, None, :, None, None], new[:, None], free[:, None, None, None]] / 2
         order = torch.arange(left)
-        same = (order[:, None, None, None] == order[:, None]) | (order[:, None, None] == order)  # (i, k, j, l): a row or a column twice
+        same = (order[:, None, None, None] == order[:, None]) | (
+            order[:, None, None] == order
+        )  # (i, k, j, l): a row or a column twice
         half = half.masked_fill(same, torch.inf)
         by_row = half.amin(4).nan_to_num(posinf=0.0)  # (K, i, k, j); none where j is i
         rest = (half - by_row.unsqueeze(4)).amin(3).nan_to_num(posinf=0.0)

@@ -73,7 +73,7 @@ class Square(NamedTuple):
 
 
 def search(problem: Problem, effort: Effort) -> Search:
-    """What `kernels.graph_matching.search` does, on any device with float64: the same but for rounding and ties.  # -> (B, n)"""
+    """What `kernels.graph_matching.search` does, on any device: the same but for rounding and ties.  # -> (B, n)"""
     square = make_square(problem)
     failed = square.invalid.clone()
     infeasible = torch.zeros_like(failed)
@@ -94,7 +94,7 @@ def search(problem: Problem, effort: Effort) -> Search:
 def make_square(problem: Problem) -> Square:
     """Sorts padding to the end and adds rows and columns that stand for nobody."""
     scores, mask = problem.scores, problem.mask
-    count, n, m = scores.shape
+    _, n, m = scores.shape
     mask = torch.ones_like(scores, dtype=torch.bool) if mask is None else mask
     is_row, is_column = mask.any(2), mask.any(1)
     rows, columns = is_row.sum(1), is_column.sum(1)
@@ -103,7 +103,9 @@ def make_square(problem: Problem) -> Square:
     used = rows + columns if problem.partial else torch.maximum(rows, columns)
 
     def sort(t: Tensor, first: Tensor, second: Tensor) -> Tensor:
-        t = t.gather(1, first.unsqueeze(2).expand(-1, -1, t.shape[2])).gather(2, second.unsqueeze(1).expand(-1, first.shape[1], -1))
+        t = t.gather(1, first.unsqueeze(2).expand(-1, -1, t.shape[2])).gather(
+            2, second.unsqueeze(1).expand(-1, first.shape[1], -1)
+        )
         return torch.nn.functional.pad(t, (0, size - second.shape[1], 0, size - first.shape[1]))
 
     sign = -1.0 if problem.maximize else 1.0
@@ -118,7 +120,9 @@ def make_square(problem: Problem) -> Square:
     if problem.flows is not None and problem.distances is not None:
         quadratic, own = _factors(
             torch.where(real_row.unsqueeze(2) & real_row.unsqueeze(1), sort(problem.flows, row_names, row_names), 0.0),
-            torch.where(real_column.unsqueeze(2) & real_column.unsqueeze(1), sort(problem.distances, column_names, column_names), 0.0),
+            torch.where(
+                real_column.unsqueeze(2) & real_column.unsqueeze(1), sort(problem.distances, column_names, column_names), 0.0
+            ),
         )
     else:
         ranks = [torch.where(real, real.cumsum(1) - 1, -1) for real in (is_row, is_column)]
@@ -135,7 +139,9 @@ def _factors(flows: Tensor, distances: Tensor) -> tuple[Quadratic, Tensor]:
 
 
 def _edges(problem: Problem, ranks: list[Tensor], size: int, sign: float) -> tuple[Quadratic, Tensor]:
-    assert problem.edges1 is not None and problem.edges2 is not None and problem.pairs is not None
+    assert problem.edges1 is not None
+    assert problem.edges2 is not None
+    assert problem.pairs is not None
     (one1, loop1), (one2, loop2) = (_ends(e, r, size) for e, r in zip((problem.edges1, problem.edges2), ranks))
     real1, real2 = ((ends[0] + loop).any(2) for ends, loop in ((one1, loop1), (one2, loop2)))
     costs = torch.where(real1.unsqueeze(2) & real2.unsqueeze(1), sign * problem.pairs, 0.0)
@@ -157,7 +163,10 @@ def _ends(edges: Tensor, ranks: Tensor, size: int) -> tuple[tuple[Tensor, Tensor
 
 
 def _assign(square: Square, costs: Tensor) -> tuple[Tensor, Tensor]:
-    """Permutations of least cost, and which instances have none; those and invalid ones get zeros.  # (B, N, N) -> (B, N, N), (B,)"""
+    """Permutations of least cost, and which instances have none; those and invalid ones get zeros.
+
+    # (B, N, N) -> (B, N, N), (B,)
+    """
     matching = assign(torch.where(square.invalid[:, None, None], 0.0, costs), False, square.allowed)
     failed = square.invalid if matching.status is None else matching.status != 0
     return matching.solution, failed
@@ -251,8 +260,6 @@ def _best_exchange(change: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _descend(square: Square, x: Tensor) -> Tensor:
     """The best exchange while it pays, or until rounding may go in circles.  # (B, N, N) -> (B, N, N)"""
-    if x.numel() == 0:
-        return x
     for _ in range(10 * x.shape[1] ** 2):
         change, _, rounding = _changes(square, x)
         least, first, second = _best_exchange(change)
@@ -264,19 +271,13 @@ def _descend(square: Square, x: Tensor) -> Tensor:
 
 
 def _keep(square: Square, x: Tensor, best: Tensor, best_x: Tensor) -> tuple[Tensor, Tensor]:
-    if x.numel() == 0:
-        return best, best_x
     _, value, rounding = _changes(square, x)
     better = value < best - rounding
     return torch.where(better, value, best), torch.where(better[:, None, None], x, best_x)
 
 
-def _wander(
-    square: Square, x: Tensor, best: Tensor, best_x: Tensor, effort: Effort, start: int
-) -> tuple[Tensor, Tensor]:
+def _wander(square: Square, x: Tensor, best: Tensor, best_x: Tensor, effort: Effort, start: int) -> tuple[Tensor, Tensor]:
     """Tabu search: the best exchange even if it costs, but not back to columns just left, unless that is the best ever."""
-    if x.numel() == 0:
-        return best, best_x
     each = torch.arange(len(x), device=x.device)
     until = torch.full_like(x, -1, dtype=torch.int64)  # (B, row, column)
     for step in range(effort.exchanges):

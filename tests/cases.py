@@ -404,6 +404,29 @@ SOLVERS: dict[str, SolverCase] = {
     "tsp_directed_mask": SolverCase(TSP(directed=True), (5, 5), lambda mask: trips(5, mask, directed=True), towns, alike=False),
     "tour_search": SolverCase(TourSearch(), (5, 5), trips(5), alike=False),
     "tour_search_directed": SolverCase(TourSearch(directed=True), (4, 4), trips(4, directed=True), alike=False),
+    "knapsack": SolverCase(
+        Knapsack((2, 3, 1, 4), 6),
+        (4,),
+        packings(torch.tensor([[2], [3], [1], [4]]), torch.tensor([6])),
+        options={"skip": "padding"},
+        alike=False,
+    ),
+    "knapsack_real": SolverCase(
+        Knapsack(_LOADS + 0.25),
+        (5,),
+        lambda capacity, mask: packings(_LOADS + 0.25, capacity, mask=mask),
+        both(ragged(5), capacities),
+        options={"skip": "padding"},
+        alike=False,
+    ),
+    "knapsack_bounded": SolverCase(
+        BoundedKnapsack(_LOADS, limits=(1, 0, 3, 2, 2)),
+        (5,),
+        lambda capacity: packings(_LOADS, capacity, torch.tensor([1, 0, 3, 2, 2])),
+        capacities,
+        options={"skip": "padding"},
+        alike=False,
+    ),
     "gated_assignment": SolverCase(GatedAssignment(), (3, 3), lambda unmatched: matchings(3, 3, partial=True), row_prices),
     "gated_assignment_mask": SolverCase(
         GatedAssignment(),
@@ -413,13 +436,6 @@ SOLVERS: dict[str, SolverCase] = {
     ),
     "quadratic_assignment": SolverCase(
         QuadraticAssignment(restarts=2, exchanges=10), (3, 4), instance=flows(3, 4), options={"pad": pad_flows}
-    ),
-    "quadratic_assignment_exact": SolverCase(
-        ExactQuadraticAssignment(restarts=1, exchanges=0),
-        (3, 3),
-        lambda flows, distances: matchings(3, 3),
-        flows(3, 3),
-        {"pad": pad_flows},
     ),
     "quadratic_assignment_mask": SolverCase(
         ExactQuadraticAssignment(restarts=1, exchanges=0),

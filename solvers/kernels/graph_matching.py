@@ -80,8 +80,8 @@ def _address(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
-def _call(name: str, problem: Problem, *arguments: Any) -> Tensor | None:
-    """Runs a kernel on all instances; the status of each, None where all are solved."""
+def _call(name: str, problem: Problem, work: float, *arguments: Any) -> Tensor | None:
+    """Runs a kernel on all instances, of `work` nanoseconds each; the status of each, None where all are solved."""
     tensors = [None if t is None else t.contiguous() for t in problem[:7]]
     scores, _, _, _, edges1, edges2, _ = tensors
     assert scores is not None
@@ -89,7 +89,7 @@ def _call(name: str, problem: Problem, *arguments: Any) -> Tensor | None:
     ends = [0 if edges is None else edges.shape[2] for edges in (edges1, edges2)]
     batch = _Batch(*map(_address, tensors), count, n, m, *ends, -1.0 if problem.maximize else 1.0, problem.partial)
     status = (ctypes.c_uint8 * count)()
-    threads = torch.get_num_threads()  # a search lasts longer than waking others
+    threads = torch.get_num_threads() if count * work > 200_000 else 1
     chunk = max(count if threads == 1 else -(-count // (4 * threads)), 1)
     build = library()
     assert build is not None
@@ -106,7 +106,9 @@ def _pointer(tensor: Tensor) -> ctypes.c_void_p:
 def search(problem: Problem, effort: Effort) -> Search:
     """Good matchings, by Frank-Wolfe and exchanges.  # -> (B, n)"""
     partners = torch.empty(problem.scores.shape[:2], dtype=torch.int64)
-    status = _call("search", problem, (ctypes.c_int64 * 4)(*effort), _pointer(partners))
+    size = sum(problem.scores.shape[1:]) if problem.partial else max(problem.scores.shape[1:])
+    work = effort.restarts * (10.0 * size**3 + 2.0 * effort.exchanges * size**2)
+    status = _call("search", problem, work, (ctypes.c_int64 * 4)(*effort), _pointer(partners))
     return Search(partners, status)
 
 
@@ -116,5 +118,7 @@ def branch_and_bound(problem: Problem, incumbents: Tensor, nodes: int) -> Proof:
     With `nodes=0` the bound of the root alone is computed.
     """
     partners, bound = incumbents.contiguous().clone(), torch.empty(len(incumbents), dtype=torch.float64)
-    status = _call("prove", problem, ctypes.c_int64(nodes), _pointer(partners), _pointer(bound))
+    status = _call(
+        "prove", problem, 10.0 * max(problem.scores.shape[1:]) ** 4, ctypes.c_int64(nodes), _pointer(partners), _pointer(bound)
+    )
     return Proof(partners, status, bound)
