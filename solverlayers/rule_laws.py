@@ -88,6 +88,24 @@ def _shape(t: RuleTrial) -> None:
             t.fail(f"the output or the gradient of {dtype} scores is not finite.")
 
 
+def _autocast(t: RuleTrial) -> None:
+    """Scores in half precision, as a network under autocast makes them."""
+    layer = copy.deepcopy(t.layer).float()
+    for dtype in (torch.bfloat16, torch.float16):
+        x = t.scores.to(dtype)
+        with torch.autocast(x.device.type, dtype):
+            y, g = t.run(x, layer), t.gradient(x, layer)
+        if (y.shape, y.dtype, g.shape, g.dtype) != (t.weights.shape, dtype, x.shape, dtype):
+            t.fail(
+                f"{dtype} scores give {y.dtype} of shape {tuple(y.shape)} and a gradient of {g.dtype} of shape "
+                f"{tuple(g.shape)}, expected {dtype} of {tuple(t.weights.shape)} and {tuple(x.shape)}."
+            )
+        if not (y.isfinite().all() and g.isfinite().all()):
+            t.fail(f"the output or the gradient of {dtype} scores is not finite.")
+        if not t.drawing():
+            t.close(y.float(), t.run(x.float(), layer).to(dtype).float(), f"{dtype} scores and the same in single precision differ")
+
+
 def _batches(t: RuleTrial) -> None:
     for count in (0, 1):
         rows = {key: value[:count] for key, value in t.instance.items()}
@@ -280,6 +298,7 @@ def _repr(t: RuleTrial) -> None:
 
 RULE_LAWS: dict[str, Callable[[RuleTrial], None]] = {
     "shape": _shape,
+    "autocast": _autocast,
     "batches": _batches,
     "samples": _samples,
     "inputs unchanged": _inputs,
