@@ -36,8 +36,8 @@ from solverlayers.rules import (
 from solverlayers.solver import Solver
 from solverlayers.solvers.assignment import Assignment, GatedAssignment, MaxAssignment
 from solverlayers.solvers.elementwise import HardFunction, Round, Sign, Threshold
-from solverlayers.solvers.graph_matching import ExactQuadraticAssignment, QuadraticAssignment
 from solverlayers.solvers.knapsack import BoundedKnapsack, Knapsack
+from solverlayers.solvers.quadratic_assignment import ExactQuadraticAssignment, QuadraticAssignment
 from solverlayers.solvers.selection import Argmax, TopK
 from solverlayers.solvers.shortest_path import Graph, GraphShortestPath, GridEdgeShortestPath, GridShortestPath, grid_graph
 from solverlayers.solvers.sorting import Permutation, Ranking

@@ -10,21 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cases import flows, matchings, pad_flows
+from cases import flows as random_flows
+from cases import matchings, pad_flows
 from scipy.optimize import linear_sum_assignment, quadratic_assignment
 
 from solverlayers import SolverLayer
 from solverlayers.errors import InfeasibleError, InstanceError, SolverTimeoutError
 from solverlayers.rules import IMLE, Blackbox, Identity, Perturbed
 from solverlayers.solvers import graph_proof, graph_search, kernels
-from solverlayers.solvers.graph_matching import (
-    ExactGraphMatching,
-    ExactQuadraticAssignment,
-    GraphMatching,
-    QuadraticAssignment,
-)
+from solverlayers.solvers.graph_matching import ExactGraphMatching, GraphMatching
 from solverlayers.solvers.kernels import graph_matching as kernel
 from solverlayers.solvers.kernels.graph_matching import LIMIT, Effort
+from solverlayers.solvers.quadratic_assignment import ExactQuadraticAssignment, QuadraticAssignment
 from solverlayers.testing import check_solver
 
 BUILDS = [name for name in ("baseline", "avx2", "avx512") if kernels._find(name)]
@@ -86,7 +83,7 @@ def edges_of(y, index1, index2):
 
 @pytest.mark.parametrize(("n", "m"), [(3, 3), (2, 4)])
 def test_contract_of_the_exact_solver(n, m):
-    check_solver(ExactQuadraticAssignment(**QUICK), (n, m), flows(n, m), matchings(n, m), pad=pad_flows)
+    check_solver(ExactQuadraticAssignment(**QUICK), (n, m), random_flows(n, m), matchings(n, m), pad=pad_flows)
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -397,7 +394,7 @@ def test_the_incumbent_of_a_time_out():
     ] * 2
 
 
-SQUARE = torch.zeros(2, 3, 3)
+SQUARE, LONG = torch.zeros(2, 3, 3), torch.zeros(1, 2, 33)
 INDEX = torch.tensor([[0, 1], [1, 2]]).expand(2, 2, 2)
 
 
@@ -454,7 +451,7 @@ INDEX = torch.tensor([[0, 1], [1, 2]]).expand(2, 2, 2)
             "of pairs of edges (B, E1, E2).",
         ),
         (
-            lambda: ExactQuadraticAssignment()(torch.zeros(1, 2, 33), flows=SQUARE[:1, :2, :2], distances=torch.zeros(1, 33, 33)),
+            lambda: ExactQuadraticAssignment()(LONG, flows=SQUARE[:1, :2, :2], distances=torch.zeros(1, 33, 33)),
             ValueError,
             "ExactQuadraticAssignment: the scores have shape (1, 2, 33), which is 33 rows or columns; proofs reach 32. Use "
             "QuadraticAssignment, whose `solve_with_info` has a bound.",

@@ -1,0 +1,100 @@
+"""What quadratic assignment and graph matching share: a search from several starts, and a proof."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from solverlayers.errors import InstanceError, SolverTimeoutError, first_instance
+from solverlayers.solver import Solution
+
+from . import graph_proof, graph_search
+from .assignment import BipartiteMatching
+from .kernels import graph_matching as kernel
+from .kernels import usable
+from .kernels.graph_matching import INVALID, LIMIT, Effort, Problem, Search
+
+
+class SearchedMatching(BipartiteMatching):
+    """Solvers that search from several starts, and ask branch and bound what is proved."""
+
+    exact = False
+    binary = True
+    nodes: ClassVar[int] = 0
+    restarts: int
+    iterations: int
+    exchanges: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        for name, least in (("restarts", 1), ("iterations", 0), ("exchanges", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{type(self).__name__}: {name}={getattr(self, name)}; it must be at least {least}.")
+
+    def _search(self, problem: Problem) -> Search:
+        """The best matchings found."""
+        if problem.scores.numel() == 0:
+            return Search(problem.scores.new_full(problem.scores.shape[:2], -1, dtype=torch.int64), None)
+        effort = Effort(self.restarts, self.iterations, self.exchanges, self.seed)
+        backend = kernel if usable(problem.scores) else graph_search
+        found = backend.search(problem, effort)
+        if found.status is not None:
+            self._fail(found.status.to(problem.scores.device), problem.scores, problem.mask)
+        return found
+
+    def _fail(self, status: Tensor, scores: Tensor, mask: Tensor | None) -> None:
+        invalid = status == INVALID
+        allowed = scores.isfinite() if mask is None else scores.isfinite() | ~mask
+        other = invalid & allowed.flatten(1).all(1)
+        if other.any():
+            raise InstanceError(
+                f"{type(self).__name__}: instance {first_instance(other)} has NaN or infinite numbers in its {self._quadratic} "
+                f"({int(other.sum())} of {len(other)} instances). Only scores of single pairs may be infinite, to forbid them.",
+                other,
+            )
+        super()._fail(status, scores, mask)
+
+    _quadratic: ClassVar[str]
+    _advice = (
+        "All rows need a partner, or all columns where these are fewer; rows and columns that `mask` excludes altogether are "
+        "padding. Allow more pairs."
+    )
+
+    def _info(self, y: Tensor | tuple[Tensor, ...], problem: Problem, partners: Tensor, objective: Tensor) -> Solution:
+        """`y` with the bound of dual ascent, which often proves that small matchings are optimal."""
+        _, _, bound = graph_proof.prove(problem, partners, 0)
+        slack = 1e-9 * (1 + objective.abs())
+        return Solution(y, objective, (objective - bound).abs() <= slack, bound)  # type: ignore[arg-type]
+
+    def _proved(self, problem: Problem, nodes: int) -> Search:
+        """The best matchings, with the status LIMIT where that is not proved."""
+        size = sum(problem.scores.shape[1:]) if problem.partial else max(problem.scores.shape[1:])
+        if size > graph_proof.LARGEST:
+            raise ValueError(
+                f"{type(self).__name__}: the scores have shape {tuple(problem.scores.shape)}, which is {size} rows or columns"
+                f"{', as any may stay alone' if problem.partial else ''}; proofs reach {graph_proof.LARGEST}. Use "
+                f"{type(self).__name__.removeprefix('Exact')}, whose `solve_with_info` has a bound."
+            )
+        found = self._search(problem)
+        partners, status, _ = graph_proof.prove(problem, found.partners, nodes)
+        return Search(partners, status)
+
+    def _time_out(self, status: Tensor, incumbent: Tensor) -> None:
+        late = status == LIMIT
+        raise SolverTimeoutError(
+            f"{type(self).__name__}: instance {first_instance(late)} is not solved after {self.nodes} nodes "  # type: ignore[attr-defined]
+            f"({int(late.sum())} of {len(late)} instances). Raise `nodes`, or use {type(self).__name__.removeprefix('Exact')}, "
+            f"which is as good on nearly all instances without the proof.",
+            late,
+            incumbent,
+        )
+
+
+def indicator(partners: Tensor, like: Tensor) -> Tensor:
+    """The matching in which each row has its partner, -1 for none.  # (B, n), (B, n, m) -> (B, n, m)"""
+    y = torch.zeros_like(like, memory_format=torch.contiguous_format)
+    if y.numel():
+        y.scatter_(2, partners.clamp(min=0).unsqueeze(2), (partners >= 0).to(y.dtype).unsqueeze(2))
+    return y
