@@ -321,6 +321,8 @@ def finite_difference(oracle: Oracle, theta: Tensor, step: float | Tensor, schem
     """
     if isinstance(step, Tensor):
         step = step.detach()
+    if torch.compiler.is_compiling() and not (theta.requires_grad and torch.is_grad_enabled()):
+        return oracle(theta)  # the compiler confuses the arguments of a Function with no gradient to give
     y, failed = _apply(_FiniteDifference, oracle, scheme, step, theta, *oracle.tensors)
     if oracle.on_failure != "raise":
         oracle.note(failed)

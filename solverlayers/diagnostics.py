@@ -162,7 +162,7 @@ def _counting(layer: SolverLayer) -> tuple[SolverLayer, list[int]]:
         count[0] += len(parts[0])
         return base.solve(self, *parts, **instance)
 
-    solver: Solver = object.__new__(type(base.__name__, (base,), {"solve": solve}))
+    solver: Solver = Solver.__new__(type(base.__name__, (base,), {"solve": solve}))
     vars(solver).update(vars(layer.solver))
     layer = copy.deepcopy(layer)
     layer.solver = solver

@@ -114,6 +114,21 @@ def test_native_solvers_say_so():
     assert {name: case.native for name, case in SOLVERS.items()} == {n: c.solver.torch_native for n, c in SOLVERS.items()}
 
 
+@pytest.mark.parametrize("solver", ["topk", "assignment", "assignment_mask"])
+@pytest.mark.parametrize("rule", ["identity", "blackbox", "imle", "perturbed"])
+def test_scores_that_want_no_gradient(solver, rule):
+    case = SOLVERS[solver]
+    layer = SolverLayer(case.solver, RULES[rule].build(case))
+    x, instance = case.build(3)
+    found = []
+    for function in (layer, compiled(layer)):
+        torch.manual_seed(0)
+        found.append(function(x.detach(), **instance))
+    assert torch.equal(*found)
+    with torch.no_grad():
+        assert torch.equal(compiled(layer.eval())(x, **instance), case.solver(x, **instance))
+
+
 def test_evaluation():
     layer = SolverLayer(Assignment(), Perturbed()).eval()
     x = torch.randn(3, 4, 4)
