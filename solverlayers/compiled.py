@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 from weakref import WeakValueDictionary
 
 import torch
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("solverlayers")
 _alive: WeakValueDictionary[int, Solver] = WeakValueDictionary()
+# CUDA graphs record what runs on the device, and a solver may run on the host; older versions of torch have no word for it.
+_tags: dict[str, Any] = {"tags": (torch.Tag.cudagraph_unsafe,)} if hasattr(torch.Tag, "cudagraph_unsafe") else {}
 
 
 def register(solver: Solver) -> None:
@@ -56,6 +58,7 @@ def log_failures(solver: Solver, failed: Tensor) -> int:
     "solverlayers::solve",
     mutates_args=(),
     schema="(int solver, str names, str on_failure, Tensor[] parts, Tensor[] tensors) -> (Tensor, Tensor)",
+    **_tags,
 )
 def _operator(solver: int, names: str, on_failure: str, parts: list[Tensor], tensors: list[Tensor]) -> tuple[Tensor, Tensor]:
     from .oracle import OnFailure, Oracle

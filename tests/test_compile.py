@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import weakref
 from dataclasses import dataclass
 
@@ -13,8 +14,8 @@ from cases import PAIRS, RULES, SOLVERS
 
 from solverlayers import InfeasibleError, InstanceError, InstanceSolver, SolverLayer
 from solverlayers.losses import FenchelYoungLoss
-from solverlayers.rules import AIMLE, Blackbox, Identity, Perturbed, Regularized
-from solverlayers.solvers import Argmax, Assignment, GridShortestPath, PartialAssignment, TopK
+from solverlayers.rules import AIMLE, DAB, Blackbox, Identity, Perturbed, Regularized
+from solverlayers.solvers import Argmax, Assignment, GridShortestPath, PartialAssignment, Ranking, TopK
 
 # of the compiler itself
 pytestmark = [
@@ -213,6 +214,33 @@ def test_a_batch_of_any_size():
     for batch in (2, 5, 7):
         x = torch.randn(batch, 3, 3)
         assert torch.equal(graph(x), layer(x))
+
+
+@pytest.mark.parametrize(
+    ("solver", "rule", "shape"),
+    [
+        (Assignment(), DAB("equivariant", shape=(3, 3)), (3, 3)),
+        (Ranking(), DAB("batch", shape=(5,)), (5,)),
+        (GridShortestPath(), Blackbox("auto"), (3, 3)),
+    ],
+    ids=["assignment", "ranking", "grid_path"],
+)
+def test_a_step_of_training(solver, rule, shape):
+    """A network, a layer behind it, and both losses in one graph."""
+    network = torch.nn.Sequential(torch.nn.Linear(4, math.prod(shape)), torch.nn.Unflatten(1, shape))
+    layer = SolverLayer(solver, rule)
+    x, target = torch.randn(6, 4), torch.rand(6, *shape)
+
+    def step(x):
+        scores = network(x)
+        y = layer(scores)
+        return (y - target).square().mean() + layer.auxiliary_loss(scores, y)
+
+    parameters = [*network.parameters(), *layer.parameters()]
+    eager, graph = (torch.autograd.grad(f(x), parameters) for f in (step, compiled(step)))
+    for ours, theirs in zip(eager, graph):
+        torch.testing.assert_close(ours, theirs)
+        assert ours.any()
 
 
 def test_a_loss():

@@ -37,8 +37,8 @@ def needs_objective(rule: Rule, solver: Solver) -> None:
     """Refuses a solver that maximises nothing."""
     if not solver.linear:
         raise ValueError(
-            f"{type(rule).__name__} solves again with shifted scores, which needs a solver that maximises <scores, y>; {solver!r} "
-            f"is a general hard function. Use DAB, Perturbed, or StraightThrough with a relaxation."
+            f"{type(rule).__name__} solves again with shifted scores, which needs a solver that maximises <scores, y>; "
+            f"{solver!r} is a general hard function. Use DAB, Perturbed, or StraightThrough with a relaxation."
         )
 
 
