@@ -48,7 +48,7 @@ class RuleTrial:
             worst = (got - expected).abs().flatten().argmax()
             self.fail(f"{text}: {got.flatten()[worst]:.9g}, expected {expected.flatten()[worst]:.9g}.")
 
-    def run(self, scores: Tensor, layer: SolverLayer | None = None, seed: int = _SEED, **instance: Tensor) -> Tensor:
+    def run(self, scores: Tensor, layer: SolverLayer | None = None, seed: int = _SEED, /, **instance: Tensor) -> Tensor:
         """The layer from always the same random numbers, so that two runs can be compared."""
         torch.manual_seed(seed)
         y = (self.layer if layer is None else layer)(scores, **{**self.instance, **instance})
@@ -56,7 +56,7 @@ class RuleTrial:
         return y
 
     def gradient(
-        self, scores: Tensor, layer: SolverLayer | None = None, weights: Tensor | None = None, **instance: Tensor
+        self, scores: Tensor, layer: SolverLayer | None = None, /, weights: Tensor | None = None, **instance: Tensor
     ) -> Tensor:
         """The gradient of a loss that is linear in the solution."""
         weights = self.weights if weights is None else weights
@@ -103,7 +103,8 @@ def _autocast(t: RuleTrial) -> None:
         if not (y.isfinite().all() and g.isfinite().all()):
             t.fail(f"the output or the gradient of {dtype} scores is not finite.")
         if not t.drawing():
-            t.close(y.float(), t.run(x.float(), layer).to(dtype).float(), f"{dtype} scores and the same in single precision differ")
+            single = t.run(x.float(), layer).to(dtype)
+            t.close(y.float(), single.float(), f"{dtype} scores and the same in single precision differ")
 
 
 def _batches(t: RuleTrial) -> None:
