@@ -107,5 +107,12 @@ def usable(theta: Tensor, mask: Tensor | None) -> Tensor:
 def masked_softmax(theta: Tensor, mask: Tensor | None) -> Tensor:
     """Softmax over the last dimension among the entries of the mask; 0 outside it, also where no entry is inside."""
     if mask is None:
-        return theta.softmax(-1)
-    return torch.where(mask, torch.where(mask, theta, torch.finfo(theta.dtype).min).softmax(-1), 0)
+        return _softmax(theta)
+    return torch.where(mask, _softmax(torch.where(mask, theta, torch.finfo(theta.dtype).min)), 0)
+
+
+def _softmax(theta: Tensor) -> Tensor:
+    """Softmax over the last dimension; on the CPU torch takes a short one an entry at a time, but any other in vectors."""
+    if theta.is_cpu and theta.shape[-1] < 16:
+        return theta.movedim(-1, 0).softmax(0).movedim(0, -1)
+    return theta.softmax(-1)
