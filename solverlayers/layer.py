@@ -69,16 +69,26 @@ class SolverLayer(nn.Module):
         Oracle(solver, on_failure=on_failure)  # refuses an unknown policy now, not in the first batch
 
     def forward(self, *scores: Tensor, **instance: Tensor) -> Tensor | tuple[Tensor, ...]:
+        if not scores or not all([isinstance(s, Tensor) for s in scores]):
+            self.solver.check(*scores)  # which says what is wrong
         if len(scores) == 1 and scores[0].ndim == self.solver.event_dim:
             y = self.forward(scores[0].unsqueeze(0), **{k: v.unsqueeze(0) for k, v in instance.items()})
             return y.squeeze(0) if isinstance(y, Tensor) else tuple(part.squeeze(0) for part in y)
         oracle, theta = self._prepare(scores, instance)
         if self.noise is not None and self.training:
             theta = theta + self.noise.sample(theta)
-        y = self.rule(oracle, theta)
+        y = self.rule(oracle, theta) if theta.is_floating_point() else self._without_gradient(oracle, theta)
         if oracle.failed is not None:
             y = self._blank(y, oracle.failed, theta.ndim - oracle.event_dim)
         return y if len(scores) == 1 else oracle.unpack(y)
+
+    def _without_gradient(self, oracle: Oracle, theta: Tensor) -> Tensor:
+        if self.training:
+            raise TypeError(
+                f"SolverLayer: scores of type {theta.dtype} cannot carry a gradient. Pass `scores.float()`; without a gradient, "
+                f"call the solver itself, or `layer.eval()` first."
+            )
+        return oracle(theta)
 
     def auxiliary_loss(self, scores: Tensor, y: Tensor, **instance: Tensor) -> Tensor:
         """The loss that trains the rule's own parameters, a scalar; zero for a rule without any. Pure: call it or not.

@@ -15,6 +15,7 @@ from .solver import Solver, inner
 
 OnFailure = Literal["raise", "skip", "last"]
 _HALF = (torch.float16, torch.bfloat16)
+_SIGN = {"max": 1.0, "min": -1.0}
 
 
 class Oracle:
@@ -37,7 +38,9 @@ class Oracle:
         self.solver, self.shapes, self.on_failure = solver, shapes, on_failure
         self.names = tuple(instance or ())
         self.tensors = tuple((instance or {}).values())
-        self.sign = 1.0 if solver.sense == "max" else -1.0
+        if solver.sense not in _SIGN:
+            raise ValueError(f"{type(solver).__name__}: sense is {solver.sense!r}; it is 'max' for gains and 'min' for costs.")
+        self.sign = _SIGN[solver.sense]
         self.event_dim = 1 if len(shapes) > 1 else solver.event_dim
         self.failed: Tensor | None = None  # (B,), filled by solves while `on_failure` is not "raise"
 

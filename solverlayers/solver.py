@@ -136,7 +136,11 @@ class Solver(ABC):
             self._check_nan(scores, instance)
 
     def _check_shapes(self, scores: tuple[Tensor, ...], instance: dict[str, Tensor]) -> None:
-        name, first = type(self).__name__, scores[0]
+        name = type(self).__name__
+        if not scores or not all([isinstance(s, Tensor) for s in scores]):
+            given = ", ".join(type(s).__name__ for s in scores) or "nothing"
+            raise TypeError(f"{name}: the scores are {given}; expected a tensor with a batch dimension. Use `torch.as_tensor`.")
+        first = scores[0]
         if len(scores) == 1 and first.ndim != self.event_dim + 1:
             raise ValueError(
                 f"{name}: scores have shape {tuple(first.shape)}, which is {first.ndim} dimensions; expected a batch "

@@ -446,3 +446,50 @@ def test_skip_with_sample_dimensions(rule):
     assert (g[:, 2] == 0).all()
     assert g.isfinite().all()
     assert gradient(layer, x[:, :0], weights[:, :0])[1].shape == (3, 0, 4)
+
+
+def test_integer_scores_have_solutions_and_no_gradient():
+    layer, scores = SolverLayer(TopK(1), Blackbox(step="auto")), torch.tensor([[3, 1, 2]])
+    message = (
+        "SolverLayer: scores of type torch.int64 cannot carry a gradient. Pass `scores.float()`; without a gradient, "
+        "call the solver itself, or `layer.eval()` first."
+    )
+    with pytest.raises(TypeError, match=whole(message)):
+        layer(scores)
+    assert layer.eval()(scores).tolist() == [[1, 0, 0]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_bridge_keeps_its_own_precision(dtype):
+    layer = SolverLayer(Ranking(), DAB("equivariant", shape=(4,)))
+    scores = torch.rand(3, 4, dtype=dtype, requires_grad=True)
+    y = layer(scores)
+    (y.sum() + layer.auxiliary_loss(scores, y)).backward()
+    assert y.dtype == scores.grad.dtype == dtype
+    assert scores.grad.any()
+    assert all(p.grad.dtype == torch.float32 for p in layer.parameters())
+
+
+def test_a_bridge_learns_nothing_from_an_empty_batch():
+    layer, scores = SolverLayer(Ranking(), DAB("equivariant", shape=(4,))), torch.rand(0, 4)
+    loss = layer.auxiliary_loss(scores, layer(scores))
+    loss.backward()
+    assert loss == 0
+    assert not any(p.grad.any() for p in layer.parameters())
+
+
+@pytest.mark.parametrize(("scores", "given"), [((), "nothing"), (([1.0, 2.0],), "list"), ((np.zeros(3),), "ndarray")])
+def test_scores_that_are_no_tensor(scores, given):
+    message = f"TopK: the scores are {given}; expected a tensor with a batch dimension. Use `torch.as_tensor`."
+    with pytest.raises(TypeError, match=whole(message)):
+        TopK(1)(*scores)
+    with pytest.raises(TypeError, match=whole(message)):
+        SolverLayer(TopK(1), Identity())(*scores)
+
+
+def test_an_unknown_sense():
+    class Wrong(Picky):
+        sense = "maximize"
+
+    with pytest.raises(ValueError, match=whole("Wrong: sense is 'maximize'; it is 'max' for gains and 'min' for costs.")):
+        SolverLayer(Wrong(), Identity())

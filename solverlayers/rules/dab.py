@@ -132,7 +132,8 @@ class DAB(SurrogateRule):
 
     def auxiliary_loss(self, oracle: Oracle, theta: Tensor, y: Tensor) -> Tensor:
         target = y.detach()
-        loss = self.weight * _distance(self.approximator(oracle.sign * theta.detach()), target, theta.ndim - oracle.event_dim)
+        imitation = self.approximator(self._seen(oracle, theta.detach())).to(target.dtype)
+        loss = self.weight * _distance(imitation, target, theta.ndim - oracle.event_dim)
         if self.commitment:
             loss = loss + self.commitment * _distance(self._frozen(oracle, theta), target, theta.ndim - oracle.event_dim)
         return loss
@@ -143,7 +144,12 @@ class DAB(SurrogateRule):
 
     def _frozen(self, oracle: Oracle, theta: Tensor) -> Tensor:
         constants = {k: v.detach() for k, v in [*self.approximator.named_parameters(), *self.approximator.named_buffers()]}
-        return torch.func.functional_call(self.approximator, constants, (oracle.sign * theta,))
+        return torch.func.functional_call(self.approximator, constants, (self._seen(oracle, theta),)).to(theta.dtype)
+
+    def _seen(self, oracle: Oracle, theta: Tensor) -> Tensor:
+        """The scores in the solver's own sense and in the approximator's own precision.  # (*S, B, *E) -> (*S, B, *E)"""
+        parameter = next(self.approximator.parameters(), theta)
+        return (oracle.sign * theta).to(parameter.dtype)
 
     def __repr__(self) -> str:
         first = repr(self.name) if self.name else repr(self.approximator)
@@ -153,5 +159,5 @@ class DAB(SurrogateRule):
 
 
 def _distance(a: Tensor, b: Tensor, lead: int) -> Tensor:
-    """Squared distance per instance, averaged over the batch.  # (*S, B, *F) -> ()"""
-    return (a - b).pow(2).flatten(lead).sum(-1).mean() if a.ndim > lead else (a - b).pow(2).mean()
+    """Squared distance per instance, averaged over the batch; zero for an empty one.  # (*S, B, *F) -> ()"""
+    return (a - b).pow(2).sum() / max(math.prod(a.shape[:lead]), 1)
