@@ -34,6 +34,11 @@ class Config:
     fresh: bool  # True: new training instances in every epoch; False: one fixed set
     test_size: int  # unseen instances, measured after every epoch
 
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch", "lr", "train_size", "test_size"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"setting {name}={getattr(self, name)!r}; it must be positive.")
+
 
 class Meter:
     """Means of per-instance measurements, summed on the device: nothing waits for it until it is asked."""
@@ -158,10 +163,11 @@ class Task(LightningModule):
 
     def make_schedule(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler | None:
         """How the learning rate changes from step to step; None for not at all."""
-        if not self.config.one_cycle:
-            return None
         total = self.config.epochs * self.steps
-        return torch.optim.lr_scheduler.OneCycleLR(optimizer, self.config.lr, total_steps=total, pct_start=0.1)
+        if not self.config.one_cycle or total < 3:
+            return None
+        rise = max(0.1, 2 / total)  # fewer than two steps are none to rise in, and would divide by zero
+        return torch.optim.lr_scheduler.OneCycleLR(optimizer, self.config.lr, total_steps=total, pct_start=rise)
 
     @property
     def steps(self) -> int:

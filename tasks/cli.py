@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -35,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """All commands and options."""
     top = argparse.ArgumentParser(prog="solverlayers", description="Solvers as differentiable layers: train, compare, check.")
+    top.add_argument("--version", action="version", version=_version())
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     listing = commands.add_parser("list", help="tasks, solvers and rules, one line each")
@@ -70,6 +72,13 @@ def parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="what works here: versions, devices, kernels, solvers, optional back ends")
     doctor.set_defaults(command=_doctor)
     return top
+
+
+def _version() -> str:
+    try:
+        return f"solverlayers {metadata.version('solverlayers')}"
+    except metadata.PackageNotFoundError:
+        return "solverlayers, not installed (a checkout)"
 
 
 def _shared(command: argparse.ArgumentParser) -> None:

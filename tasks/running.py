@@ -139,7 +139,10 @@ def changed(preset: Any, settings: list[str]) -> dict[str, Any]:
             raise SpecError(f"cannot read --set {setting!r}; write field=value, such as epochs=5.")
         field = choose("setting", field, hints)
         values[field] = parse_value(f"setting {field}", text, hints[field])
-    return dataclasses.asdict(dataclasses.replace(preset, **values))
+    try:
+        return dataclasses.asdict(dataclasses.replace(preset, **values))
+    except ValueError as error:
+        raise SpecError(str(error)) from error
 
 
 def newest_folder(root: Path, name: str) -> Path:

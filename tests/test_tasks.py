@@ -120,6 +120,8 @@ def test_an_empty_list_of_rules_is_refused() -> None:
         ("epochs", "cannot read --set 'epochs'; write field=value, such as epochs=5."),
         ("epochs=a", "setting epochs='a' is a word; expected a whole number."),
         ("fresh=3", "setting fresh=3 is a whole number; expected True or False."),
+        ("epochs=-1", "setting epochs=-1; it must be positive."),
+        ("lr=0", "setting lr=0; it must be positive."),
     ],
 )
 def test_bad_settings_are_refused(setting: str, message: str) -> None:
@@ -131,6 +133,15 @@ def test_bad_settings_are_refused(setting: str, message: str) -> None:
 def test_settings_change_the_preset() -> None:
     run = Run.make("sorting", preset="paper", settings=["lr=1", "epochs=3"])
     assert (run.config["lr"], run.config["epochs"], run.config["n"], run.config["batch"]) == (1, 3, 10, 1024)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 10, 11])
+def test_short_runs_have_a_learning_rate(steps: int, tmp_path: Path) -> None:
+    settings = ["epochs=1", "batch=4", f"train_size={4 * steps}", "test_size=4", "n=3", "bits=4", "width=4"]
+    task = running.train(Run.make("sorting", settings=settings), tmp_path, Hardware(progress=False))
+    rates = [group["lr"] for group in task.trainer.optimizers[0].param_groups]
+    assert task.history[-1]["step"] == steps
+    assert all(0 < rate <= task.config.lr for rate in rates)
 
 
 def test_pairs_without_meaning_are_refused_before_training() -> None:
