@@ -35,6 +35,7 @@ from solverlayers.rules import (
 )
 from solverlayers.solver import Solver
 from solverlayers.solvers.assignment import Assignment, GatedAssignment, MaxAssignment
+from solverlayers.solvers.dynamic_programs import DTW, Viterbi
 from solverlayers.solvers.elementwise import HardFunction, Round, Sign, Threshold
 from solverlayers.solvers.knapsack import BoundedKnapsack, Knapsack
 from solverlayers.solvers.quadratic_assignment import ExactQuadraticAssignment, QuadraticAssignment
@@ -192,6 +193,66 @@ def towns(batch: int) -> dict[str, Tensor]:
     for b in range(batch):
         mask[b, : 5 - b % 4, : 5 - b % 4] = True
     mask[::4, 1, 2] = False
+    return {"mask": mask}
+
+
+@dataclass(frozen=True)
+class Packed(Solver):
+    """A solver of several score tensors as one of a vector, as an oracle sees it."""
+
+    solver: Solver
+    shapes: tuple[tuple[int, ...], ...]
+
+    constant_sum = True
+
+    def solve(self, scores: Tensor) -> Tensor:
+        return self.joined(self.solver.solve(*self.parts(scores)))
+
+    def tangent(self, direction: Tensor) -> Tensor:
+        return self.joined(self.solver.tangent(*self.parts(direction)))
+
+    def parts(self, packed: Tensor) -> list[Tensor]:
+        sizes = [torch.Size(shape).numel() for shape in self.shapes]
+        return [part.reshape(*packed.shape[:-1], *shape) for part, shape in zip(packed.split(sizes, -1), self.shapes)]
+
+    def joined(self, parts: tuple[Tensor, ...]) -> Tensor:
+        return torch.cat([part.flatten(part.ndim - len(shape)) for part, shape in zip(parts, self.shapes)], -1)
+
+
+def sequences(steps: int, states: int, own: bool = False) -> Tensor:
+    """All sequences of states: which state each step has, and the transitions, counted unless each step has its own."""
+    every = torch.tensor(list(product(range(states), repeat=steps)))
+    state = torch.nn.functional.one_hot(every, states).float()
+    pairs = state[:, :-1, :, None] * state[:, 1:, None, :]
+    return torch.cat([state.flatten(1), (pairs if own else pairs.sum(1)).flatten(1)], 1)
+
+
+def alignments(mask: Tensor) -> Tensor:
+    """All monotone paths of allowed cells from the first row and column of the mask to the last.  # (n, m) -> (V, n, m)"""
+    rows, columns = mask.any(1).nonzero()[:, 0].tolist(), mask.any(0).nonzero()[:, 0].tolist()
+
+    def walk(path):
+        i, k = path[-1]
+        if i > rows[-1] or k > columns[-1] or not mask[i, k]:
+            return
+        if (i, k) == (rows[-1], columns[-1]):
+            yield path
+        for step in ((i + 1, k + 1), (i + 1, k), (i, k + 1)):
+            yield from walk([*path, step])
+
+    found = list(walk([(rows[0], columns[0])])) if rows else []
+    every = torch.zeros(len(found), *mask.shape)
+    for y, path in zip(every, found):
+        y[tuple(torch.tensor(path).T)] = 1
+    return every
+
+
+def bands(batch: int) -> dict[str, Tensor]:
+    """Two sequences of other lengths in every instance, and pairs far from the diagonal left out."""
+    place = torch.arange(4)
+    mask = ((place[:, None] - place).abs() <= 2).repeat(batch, 1, 1)
+    mask[1::2, 3] = False
+    mask[2::3, :, 3] = False
     return {"mask": mask}
 
 
@@ -398,6 +459,10 @@ SOLVERS: dict[str, SolverCase] = {
     "dense_spanning_tree_mask": SolverCase(
         MaxDenseSpanningTree(), (4, 4), lambda mask: dense_trees(mask), ragged_nodes(4, 2), alike=False
     ),
+    "dtw": SolverCase(DTW(), (3, 4), alignments(torch.ones(3, 4, dtype=torch.bool)), alike=False),
+    "dtw_mask": SolverCase(DTW(), (4, 4), alignments, bands, alike=False),
+    "viterbi": SolverCase(Packed(Viterbi(), ((3, 2), (2, 2))), (10,), sequences(3, 2), alike=False),
+    "viterbi_own": SolverCase(Packed(Viterbi(), ((3, 2), (2, 2, 2))), (14,), sequences(3, 2, own=True), alike=False),
     "tsp": SolverCase(TSP(), (5, 5), trips(5), alike=False),
     "tsp_directed": SolverCase(TSP(directed=True), (4, 4), trips(4, directed=True), alike=False),
     "tsp_mask": SolverCase(TSP(), (5, 5), lambda mask: trips(5, mask), towns, alike=False),

@@ -1,0 +1,56 @@
+"""Best state sequences on the CPU, compiled: see `viterbi.cpp` for the algorithm."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from . import library
+
+SOLVED, INFEASIBLE, INVALID = 0, 1, 2
+
+_ARGUMENTS = [*[ctypes.c_void_p] * 4, *[ctypes.c_int64] * 3, ctypes.c_int, *[ctypes.c_void_p] * 2, ctypes.c_int]
+
+
+class States(NamedTuple):
+    """A batch of sequences: `state (B, T)`, of use up to the length of each, where `status (B,)` (None: all) says SOLVED."""
+
+    state: Tensor
+    status: Tensor | None = None
+
+
+@cache
+def _function(build: ctypes.CDLL, dtype: torch.dtype) -> Any:
+    function = getattr(build, f"solverlayers_viterbi_{str(dtype).removeprefix('torch.')}")
+    function.argtypes, function.restype = _ARGUMENTS, ctypes.c_int64
+    return function
+
+
+def best_states(unary: Tensor, transitions: Tensor, mask: Tensor | None, lengths: Tensor) -> States:
+    """The best sequence of states of each chain.  # (B, T, S), (B, S, S) or (B, T-1, S, S), (B, T, S), (B,) -> States
+
+    Scores are both float32 or both float64, of one step and one state at least; lengths, int64, are at least 1.
+    """
+    count, steps, states = unary.shape
+    inputs = [None if t is None else t.contiguous() for t in (unary, transitions, mask, lengths)]
+    state = torch.zeros(count, steps, dtype=torch.int64)
+    status = torch.empty(count, dtype=torch.uint8)
+    build = library()
+    assert build is not None
+    failures = _function(build, unary.dtype)(
+        *[t if t is None else t.data_ptr() for t in inputs],
+        count,
+        steps,
+        states,
+        transitions.ndim == 4,
+        state.data_ptr(),
+        status.data_ptr(),
+        torch.get_num_threads(),
+    )
+    if failures < 0:
+        raise MemoryError(f"The Viterbi kernel found no memory for {count} chains of {steps} steps and {states} states.")
+    return States(state, status if failures else None)
