@@ -110,7 +110,8 @@ class Search {
       if (!assign(gradient_, 1)) return false;
       const int* q = matching_.column_of;
       form_.gradient(q, corner_);
-      double slope = -dot(gradient_, x_, area), bend = dot(gradient_, x_, area) - dot(corner_, x_, area);
+      const double here = dot(gradient_, x_, area);
+      double slope = -here, bend = here - dot(corner_, x_, area);
       for (int i = 0; i < form_.size; ++i) {
         slope += gradient_[form_.at(i, q[i])];
         bend += corner_[form_.at(i, q[i])] - gradient_[form_.at(i, q[i])];

@@ -19,10 +19,10 @@ class WarmMatching {
   /// Room for problems of `size` rows, `stride` apart (a multiple of the lanes). Forgets the prices.
   void prepare(int size, int stride) {
     size_ = size, stride_ = stride;
-    price = doubles_.get(3 * int64_t(stride));
-    distance_ = price + stride, shut_ = distance_ + stride;
-    column_of = ints_.get(5 * int64_t(stride));
-    row_of_ = column_of + stride, before_ = row_of_ + stride, free_ = before_ + stride, scanned_ = free_ + stride;
+    price = doubles_.get(4 * int64_t(stride));
+    distance_ = price + stride, shut_ = distance_ + stride, before_ = shut_ + stride;
+    column_of = ints_.get(4 * int64_t(stride));
+    row_of_ = column_of + stride, free_ = row_of_ + stride, scanned_ = free_ + stride;
     std::fill(price, price + stride, 0.0);
   }
 
@@ -59,8 +59,8 @@ class WarmMatching {
 
   int size_ = 0, stride_ = 0;
   const double* cost_ = nullptr;
-  double *distance_, *shut_;
-  int *row_of_, *before_, *free_, *scanned_;
+  double *distance_, *shut_, *before_;  // of each column: length of the path, infinity once scanned, and the row before it
+  int *row_of_, *free_, *scanned_;
   simd::Buffer<double> doubles_;
   simd::Buffer<int> ints_;
 
@@ -127,7 +127,7 @@ class WarmMatching {
     }
     for (int k = 0; k < count; ++k) price[scanned_[k]] += distance_[scanned_[k]] - nearest;
     for (int r = -1; r != start;) {
-      r = before_[j];
+      r = int(before_[j]);
       const int next = column_of[r];
       pair(r, j);
       j = next;
@@ -137,13 +137,12 @@ class WarmMatching {
 
   /// Extends the tree by row i, whose reduced costs start at `base`; gives the nearest open column, a free one if there is one.
   int relax(int i, double base, double& nearest) {
-    const Double bases = simd::broadcast<Double>(base);
+    const Double bases = simd::broadcast<Double>(base), name = simd::broadcast<Double>(i);
     Double least = simd::broadcast<Double>(kInfinity);
     for (int j = 0; j < stride_; j += kLanes) {
       const Double shut = simd::load<Double>(shut_ + j), known = simd::load<Double>(distance_ + j);
       const Double through = reduced(i, j) - bases + shut;
-      const unsigned shorter = simd::bits(through < known);
-      for (unsigned hits = shorter; hits; hits &= hits - 1) before_[j + __builtin_ctz(hits)] = i;
+      simd::store(before_ + j, simd::select<Double>(through < known, name, simd::load<Double>(before_ + j)));
       const Double now = simd::min(through, known);
       simd::store(distance_ + j, now);
       least = simd::min(least, now + shut);
