@@ -39,6 +39,8 @@ from solverlayers.solvers.dynamic_programs import DTW, Viterbi
 from solverlayers.solvers.elementwise import HardFunction, Round, Sign, Threshold
 from solverlayers.solvers.knapsack import BoundedKnapsack, Knapsack
 from solverlayers.solvers.quadratic_assignment import ExactQuadraticAssignment, QuadraticAssignment
+from solverlayers.solvers.segmentation import Segmentation
+from solverlayers.solvers.matching import MaxCardinalityMatching, MaxWeightMatching, PerfectMatching
 from solverlayers.solvers.selection import Argmax, TopK
 from solverlayers.solvers.shortest_path import Graph, GraphShortestPath, GridEdgeShortestPath, GridShortestPath, grid_graph
 from solverlayers.solvers.sorting import Permutation, Ranking
@@ -256,6 +258,28 @@ def bands(batch: int) -> dict[str, Tensor]:
     return {"mask": mask}
 
 
+def cuts(mask: Tensor) -> Tensor:
+    """All ways to cut a sequence, which ends with the last allowed segment, into allowed segments.  # (n, n) -> (V, n, n)"""
+    n = len(mask)
+    ends = mask.triu().any(0).nonzero()[:, 0].tolist()
+    found = []
+    for inner_cuts in product((False, True), repeat=ends[-1] if ends else 0):
+        bounds = [0, *(k + 1 for k, cut in enumerate(inner_cuts) if cut), ends[-1] + 1] if ends else []
+        y = torch.zeros(n, n)
+        y[bounds[:-1], [k - 1 for k in bounds[1:]]] = 1
+        if ends and mask[y == 1].all():
+            found.append(y)
+    return torch.stack(found) if found else torch.zeros(0, n, n)
+
+
+def short_segments(batch: int) -> dict[str, Tensor]:
+    """Segments of three elements at most, of sequences of several lengths."""
+    mask = torch.ones(batch, 4, 4, dtype=torch.bool).tril(2)
+    for b in range(batch):
+        mask[b, :, 4 - b % 3 :] = False
+    return {"mask": mask}
+
+
 def walled_grid(batch: int) -> dict[str, Tensor]:
     """3 x 4 grids with a wall, other ends for every instance."""
     mask = torch.ones(batch, 3, 4, dtype=torch.bool)
@@ -319,6 +343,22 @@ _LOADS = torch.tensor([[2, 1], [3, 4], [1, 5], [4, 0], [2, 2]])
 def capacities(batch: int) -> dict[str, Tensor]:
     """Capacities in two dimensions, different in each instance."""
     return {"capacity": torch.tensor([[7, 6]]) - torch.arange(batch)[:, None] % 3}
+
+
+def edge_matchings(edges: Tensor, mask: Tensor | None = None) -> Tensor:
+    """All sets of edges of which no two share a node.  # (2, E) -> (V, E)"""
+    every = torch.tensor(list(product((0.0, 1.0), repeat=edges.shape[1])))
+    every = every if mask is None else every[(every <= mask).all(1)]
+    degree = torch.zeros(len(every), int(edges.max()) + 1)
+    degree.index_add_(1, edges[0], every).index_add_(1, edges[1], every)
+    return every[(degree <= 1).all(1)]
+
+
+def largest(vertices: Tensor) -> Tensor:
+    return vertices[vertices.sum(1) == vertices.sum(1).max()]
+
+
+_PRISM = Graph([[0, 1, 2, 3, 4, 5, 0, 1, 2], [1, 2, 0, 4, 5, 3, 3, 4, 5]], directed=False)
 
 
 def chords(batch: int) -> dict[str, Tensor]:
@@ -463,6 +503,8 @@ SOLVERS: dict[str, SolverCase] = {
     "dtw_mask": SolverCase(DTW(), (4, 4), alignments, bands, alike=False),
     "viterbi": SolverCase(Packed(Viterbi(), ((3, 2), (2, 2))), (10,), sequences(3, 2), alike=False),
     "viterbi_own": SolverCase(Packed(Viterbi(), ((3, 2), (2, 2, 2))), (14,), sequences(3, 2, own=True), alike=False),
+    "segmentation": SolverCase(Segmentation(), (4, 4), cuts(torch.ones(4, 4, dtype=torch.bool)), alike=False),
+    "segmentation_mask": SolverCase(Segmentation(), (4, 4), cuts, short_segments, alike=False),
     "tsp": SolverCase(TSP(), (5, 5), trips(5), alike=False),
     "tsp_directed": SolverCase(TSP(directed=True), (4, 4), trips(4, directed=True), alike=False),
     "tsp_mask": SolverCase(TSP(), (5, 5), lambda mask: trips(5, mask), towns, alike=False),
@@ -489,6 +531,22 @@ SOLVERS: dict[str, SolverCase] = {
         (5,),
         lambda capacity: packings(_LOADS, capacity, torch.tensor([1, 0, 3, 2, 2])),
         capacities,
+        options={"skip": "padding"},
+        alike=False,
+    ),
+    "perfect_matching": SolverCase(
+        PerfectMatching(_PRISM), (9,), largest(edge_matchings(_PRISM.edges)), options={"skip": "padding"}, alike=False
+    ),
+    "max_weight_matching": SolverCase(
+        MaxWeightMatching(), (5,), lambda edge_index, mask: edge_matchings(edge_index, mask), chords, alike=False
+    ),
+    "max_cardinality_matching": SolverCase(
+        MaxCardinalityMatching(), (5,), lambda edge_index, mask: largest(edge_matchings(edge_index, mask)), chords, alike=False
+    ),
+    "bipartite_matching": SolverCase(
+        MaxWeightMatching(grid_graph(2, 3)),
+        (7,),
+        edge_matchings(grid_graph(2, 3).edges),
         options={"skip": "padding"},
         alike=False,
     ),
