@@ -38,9 +38,9 @@ from solverlayers.solvers.assignment import Assignment, GatedAssignment, MaxAssi
 from solverlayers.solvers.dynamic_programs import DTW, Viterbi
 from solverlayers.solvers.elementwise import HardFunction, Round, Sign, Threshold
 from solverlayers.solvers.knapsack import BoundedKnapsack, Knapsack
+from solverlayers.solvers.matching import MaxCardinalityMatching, MaxWeightMatching, PerfectMatching
 from solverlayers.solvers.quadratic_assignment import ExactQuadraticAssignment, QuadraticAssignment
 from solverlayers.solvers.segmentation import Segmentation
-from solverlayers.solvers.matching import MaxCardinalityMatching, MaxWeightMatching, PerfectMatching
 from solverlayers.solvers.selection import Argmax, TopK
 from solverlayers.solvers.shortest_path import Graph, GraphShortestPath, GridEdgeShortestPath, GridShortestPath, grid_graph
 from solverlayers.solvers.sorting import Permutation, Ranking

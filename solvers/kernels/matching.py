@@ -1,0 +1,59 @@
+"""Matchings in general graphs on the CPU, compiled: see `matching.cpp` for the algorithm."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from . import library
+
+ANY, LARGEST, PERFECT = 0, 1, 2
+
+_POINTER, _SIZE, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+_ARGUMENTS = (_POINTER, _POINTER, _POINTER, _INT, _SIZE, _SIZE, _SIZE, _INT, _INT, _POINTER, _POINTER, _INT)
+
+
+def match(
+    scores: Tensor, edges: Tensor, nodes: int, kind: int, smallest: bool, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """Matchings of greatest weight (or least, if `smallest`), and which instances have none, on the CPU.  # (B, E)
+
+    `scores` are float32 or float64, `mask (B, E)` is boolean, `edges`, int64, are `(2, E)` for a graph that all share, with
+    `nodes` nodes, or `(B, 2, E)`; the nodes of an instance with edges of its own are those that edges in the mask name. `kind`
+    is ANY, LARGEST (as many edges as possible) or PERFECT.
+    """
+    scores, edges = scores.contiguous(), edges.contiguous()
+    mask = None if mask is None else mask.contiguous()
+    if edges.ndim == 3 and mask is not None:
+        edges = edges.where(mask[:, None], 0)
+    out, status = torch.empty_like(scores), torch.empty(len(scores), dtype=torch.bool)
+    build = library()
+    assert build is not None
+    failures = _function(build, scores.dtype)(
+        scores.data_ptr(),
+        None if mask is None else mask.data_ptr(),
+        edges.data_ptr(),
+        edges.ndim == 3,
+        len(scores),
+        nodes,
+        scores.shape[1],
+        kind,
+        smallest,
+        out.data_ptr(),
+        status.data_ptr(),
+        torch.get_num_threads(),
+    )
+    if failures < 0:
+        raise MemoryError(f"The matching kernel found no memory for {len(scores)} graphs of {nodes} nodes.")
+    return out, status if failures else None
+
+
+@cache
+def _function(build: ctypes.CDLL, dtype: torch.dtype) -> Callable[..., int]:
+    function = getattr(build, f"solverlayers_matching_{str(dtype).removeprefix('torch.')}")
+    function.argtypes, function.restype = _ARGUMENTS, ctypes.c_int64
+    return function

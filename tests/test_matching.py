@@ -1,0 +1,199 @@
+"""Matchings in general graphs, against NetworkX, and ways to solve them against each other."""
+
+import ctypes
+import re
+
+import networkx as nx
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from solverlayers.errors import InfeasibleError, InstanceError
+from solverlayers.solvers import kernels, matching
+from solverlayers.solvers.graph import Graph, grid_graph
+from solverlayers.solvers.kernels import matching as kernel
+from solverlayers.solvers.matching import MaxCardinalityMatching, MaxWeightMatching, PerfectMatching, bipartition
+
+RUNS_HERE = {"AVX512": ("baseline", "avx2", "avx512"), "AVX2": ("baseline", "avx2")}
+BUILDS = [
+    name for name in RUNS_HERE.get(torch.backends.cpu.get_cpu_capability(), ("baseline",)) if kernels._find(name) is not None
+]
+CLASSES = (PerfectMatching, MaxWeightMatching, MaxCardinalityMatching)
+
+
+@pytest.fixture(params=["networkx", *BUILDS])
+def backend(request, monkeypatch):
+    """NetworkX, and each build of the kernels that runs here."""
+    use(request.param, monkeypatch)
+    return request.param
+
+
+def use(name, monkeypatch):
+    if name == "networkx":
+        monkeypatch.setattr(matching, "library", lambda: None)
+    else:
+        build = ctypes.CDLL(str(kernels._find(name)))
+        monkeypatch.setattr(kernel, "library", lambda: build)
+
+
+def generator(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def best(cls, scores, edges, nodes):
+    """Score and number of edges of the best matching, by NetworkX; None where no perfect one exists."""
+    sign = -1 if cls is PerfectMatching else 1
+    graph = nx.Graph()
+    graph.add_nodes_from(nodes)
+    for e, (u, v) in enumerate(edges.T.tolist()):
+        weight = sign * scores[e].item()
+        if u != v and weight > -torch.inf and (not graph.has_edge(u, v) or weight > graph[u][v]["weight"]):
+            graph.add_edge(u, v, weight=weight)
+    pairs = nx.max_weight_matching(graph, maxcardinality=cls is not MaxWeightMatching)
+    if cls is PerfectMatching and 2 * len(pairs) < len(graph):
+        return None
+    return sign * sum(graph[u][v]["weight"] for u, v in pairs), len(pairs)
+
+
+def check(cls, y, scores, edges, nodes):
+    """`y (E,)` is a matching as good as the best."""
+    value, size = best(cls, scores, edges, nodes)
+    degree = torch.zeros(max(nodes, default=0) + 1).index_add_(0, edges.flatten(), y.float().repeat(2))
+    assert (degree <= 1).all()
+    assert (y.double() * scores.double().where(y != 0, 0)).sum().item() == pytest.approx(value, abs=1e-9, rel=1e-12)
+    assert cls is MaxWeightMatching or y.sum() == size
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 2**31),
+    nodes=st.integers(1, 12),
+    size=st.integers(0, 36),
+    levels=st.sampled_from([1, 3, 1000]),
+    real=st.booleans(),
+)
+@pytest.mark.parametrize("cls", CLASSES)
+def test_random_graphs(cls, seed, nodes, size, levels, real):
+    """Ties, negative scores, loops, parallel edges, masks, forbidden edges, graphs in several pieces, odd ones."""
+    g = generator(seed)
+    edges = torch.randint(0, nodes, (2, 2, size), generator=g)
+    scores = torch.randint(-levels, 2 * levels, (2, size), generator=g).double()
+    scores += real * torch.rand(2, size, generator=g)
+    scores[torch.rand(2, size, generator=g) < 0.1] = torch.inf if cls is PerfectMatching else -torch.inf
+    mask = torch.rand(2, size, generator=g) < 0.8
+    named = [sorted(set(edges[b][:, mask[b]].flatten().tolist())) for b in range(2)]
+    expected = [best(cls, scores[b][mask[b]], edges[b][:, mask[b]], named[b]) for b in range(2)]
+    failed = [one is None for one in expected]
+    data = {"mask": mask, "edge_index": edges.where(mask[:, None], -7)}
+    for name in ("networkx", *BUILDS):
+        with pytest.MonkeyPatch.context() as patch:
+            use(name, patch)
+            if any(failed):
+                with pytest.raises(InfeasibleError) as caught:
+                    cls()(scores.where(mask, torch.nan), **data)
+                assert caught.value.instances.tolist() == failed
+                continue
+            y = cls()(scores.where(mask, torch.nan), **data)
+            assert (y[~mask] == 0).all()
+            for b in range(2):
+                check(cls, y[b][mask[b]], scores[b][mask[b]], edges[b][:, mask[b]], named[b])
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("family", ["uniform", "geometric", "ties", "magnitudes", "offset"])
+@pytest.mark.parametrize("n", [21])
+def test_dense_graphs(cls, family, n, monkeypatch):
+    """Many nested blossoms, against NetworkX, in every build."""
+    n += n % 2 if cls is PerfectMatching else 0
+    edges = torch.triu_indices(n, n, 1)
+    g = generator(n)
+    points = torch.rand(2, n, 2, generator=g, dtype=torch.float64)
+    u = torch.rand(2, edges.shape[1], generator=g, dtype=torch.float64)
+    scores = {
+        "uniform": u - 0.3,
+        "geometric": torch.cdist(points, points)[:, edges[0], edges[1]],
+        "ties": (4 * u).round() - 1,
+        "magnitudes": torch.exp(20 * u),
+        "offset": u + 1e6,
+    }[family]
+    for name in BUILDS:
+        use(name, monkeypatch)
+        y = cls(Graph(edges))(scores)
+        for b in range(2):
+            check(cls, y[b], scores[b], edges, range(n))
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("graph", [grid_graph(4, 5), grid_graph(6, 6), grid_graph(2, 7)], ids=["4x5", "6x6", "2x7"])
+@pytest.mark.parametrize("levels", [2, 1000])
+def test_bipartite_graphs(cls, graph, levels):
+    """As assignment, against NetworkX, and against the general algorithm on the same edges."""
+    scores = torch.randint(-levels, levels, (4, len(graph)), generator=generator(0)).float()
+    assert bipartition(graph) is not None
+    y, general = cls(graph)(scores), cls()(scores, edge_index=graph.edges.expand(4, 2, -1))
+    assert torch.equal((y * scores).sum(1), (general * scores).sum(1))
+    for row, one in zip(scores, y):
+        check(cls, one, row, graph.edges, range(graph.nodes))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int32, torch.int64])
+def test_types(backend, dtype):
+    triangle_with_tail = Graph([[0, 1, 2, 2], [1, 2, 0, 3]])
+    y = MaxWeightMatching(triangle_with_tail)(torch.tensor([[6, 7, 1, 5]], dtype=dtype))
+    assert y.dtype == dtype
+    assert y.tolist() == [[1, 0, 0, 1]]
+
+
+def test_no_perfect_matching(backend):
+    message = (
+        "PerfectMatching: instance 0 has no matching that leaves no node out (2 of 2 instances). Its graph has an odd number "
+        "of nodes, 3. Allow more edges, or use MaxCardinalityMatching, which matches as many nodes as it can."
+    )
+    with pytest.raises(InfeasibleError, match=f"^{re.escape(message)}$"):
+        PerfectMatching(Graph([[0, 1, 2], [1, 2, 0]]))(torch.rand(2, 3))
+    path = PerfectMatching(Graph([[0, 1, 2], [1, 2, 3]]))
+    message = (
+        "PerfectMatching: instance 1 has no matching that leaves no node out (1 of 2 instances). Allow more edges, or use "
+        "MaxCardinalityMatching, which matches as many nodes as it can."
+    )
+    with pytest.raises(InfeasibleError, match=f"^{re.escape(message)}$") as caught:
+        path(torch.tensor([[1.0, 1.0, 1.0], [1.0, 1.0, torch.inf]]))
+    assert caught.value.instances.tolist() == [False, True]
+    with pytest.raises(InfeasibleError, match=f"^{re.escape(message)}$"):
+        path(torch.rand(2, 3), mask=torch.tensor([[True, True, True], [False, True, True]]))
+    with pytest.raises(InfeasibleError, match=r"^PerfectMatching: instance 0 has no matching"):
+        PerfectMatching(Graph([[0, 0, 0], [1, 2, 3]]))(torch.rand(1, 3))
+
+
+def test_infinite_scores():
+    message = (
+        "MaxWeightMatching: instance 1 has +inf among its scores (1 of 2 instances). A score of -inf forbids an edge; +inf "
+        "would outweigh everything."
+    )
+    with pytest.raises(InstanceError, match=f"^{re.escape(message)}$"):
+        MaxWeightMatching(Graph([[0], [1]]))(torch.tensor([[1.0], [torch.inf]]))
+
+
+def test_degenerate_graphs(backend):
+    assert PerfectMatching()(torch.rand(2, 0), edge_index=torch.zeros(2, 2, 0, dtype=torch.long)).shape == (2, 0)
+    assert MaxWeightMatching(Graph([], nodes=3))(torch.rand(2, 0)).shape == (2, 0)
+    assert PerfectMatching(grid_graph(2, 2))(torch.rand(0, 4)).shape == (0, 4)
+    assert MaxCardinalityMatching(Graph([[0, 0], [0, 1]]))(torch.tensor([[5.0, -5.0]])).tolist() == [[0, 1]]
+    assert MaxWeightMatching(Graph([[0, 0, 1], [1, 1, 1]]))(torch.tensor([[1.0, 2.0, 9.0]])).tolist() == [[0, 1, 0]]
+    assert bipartition(Graph([[0, 0], [1, 1]])) is None
+    assert bipartition(Graph([[0, 1, 2], [1, 2, 0]])) is None
+
+
+def test_threads_change_nothing():
+    edges = torch.triu_indices(24, 24, 1)
+    scores = torch.rand(200, edges.shape[1], generator=generator(0))
+    threads = torch.get_num_threads()
+    try:
+        results = []
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            results.append(PerfectMatching(Graph(edges))(scores))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(*results)
