@@ -1,0 +1,62 @@
+"""Perfect matchings beside rustworkx, from a float32 tensor of costs to a 0/1 tensor: complete graphs and grids.
+
+rustworkx takes integers, so costs are multiples of 2**-20. Needs the peer: `pip install rustworkx`. Run
+`python benchmarks/matching.py --quick`.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import rustworkx as rx
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.race import Board, race
+from solverlayers.solvers.graph import Graph, grid_graph
+from solverlayers.solvers.matching import PerfectMatching
+
+SCALE = 2**20
+DENSE = ((10, 32), (20, 32), (40, 32), (60, 8))
+GRIDS = ((4, 32), (8, 32), (8, 256))
+
+
+def rustworkx(graph: Graph, costs: Tensor) -> Tensor:
+    y = torch.zeros_like(costs)
+    pairs = graph.edges.T.tolist()
+    number = {pair: e for e, pair in enumerate(map(tuple, pairs))}
+    for b, row in enumerate((costs * SCALE).long().tolist()):
+        one = rx.PyGraph()
+        one.add_nodes_from(range(graph.nodes))
+        one.add_edges_from([(u, v, SCALE - cost) for (u, v), cost in zip(pairs, row)])
+        matched = rx.max_weight_matching(one, max_cardinality=True, weight_fn=int)
+        y[b, [number[min(u, v), max(u, v)] for u, v in matched]] = 1
+    return y
+
+
+def main() -> None:
+    board = Board("Perfect matchings")
+    torch.manual_seed(0)
+    dense = [(f"dense, n={n}", Graph(torch.triu_indices(n, n, 1)), batch, 0.12) for n, batch in DENSE]
+    grids = [(f"grid {side} x {side}", grid_graph(side, side), batch, 0.06) for side, batch in GRIDS]
+    for name, graph, batch, limit in [*dense[:2], *grids[:1]] if board.quick else [*dense, *grids]:
+        costs = torch.randint(0, SCALE, (batch, len(graph))) / SCALE
+        ours = PerfectMatching(graph)
+        contestants = {
+            "rustworkx": lambda g=graph, c=costs: rustworkx(g, c),
+            "ours": lambda solver=ours, c=costs: solver(c),
+        }
+        values = [(call() * costs).double().sum(1) for call in contestants.values()]
+        assert torch.equal(*values), name
+        times = race(contestants, "rustworkx", board.rounds)
+        label = f"{name}, B={batch}"
+        board.row(label, times)
+        board.check(label, times["ours"].ratio, limit)
+    board.finish()
+
+
+if __name__ == "__main__":
+    main()
