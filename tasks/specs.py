@@ -165,12 +165,13 @@ def _malformed(kind: str, spec: str) -> str:
 def _value(kind: str, spec: str, node: ast.expr) -> Any:
     if isinstance(node, ast.Call):
         return make_noise(ast.unparse(node))
+    if isinstance(node, ast.Name):
+        return make_noise(node.id) if node.id in NOISES else node.id  # a word, whose quotes a shell may have eaten
     try:
         return ast.literal_eval(node)
     except ValueError:
         raise SpecError(
-            f"cannot read {ast.unparse(node)!r} in the {kind} {spec!r}; values are numbers, True or False, tuples, "
-            f"and words in quotes."
+            f"cannot read {ast.unparse(node)!r} in the {kind} {spec!r}; values are numbers, True or False, tuples, and words."
         ) from None
 
 

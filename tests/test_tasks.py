@@ -38,6 +38,9 @@ def run_sorting(folder: Path, rule: str = "dab", seed: int = 0, settings: list[s
         ("IMLE(step=10, samples=4)", "IMLE(step=10, sigma=1.0, samples=4"),
         ("imle(noise=sum_of_gamma(3, scale=2.0))", "noise=SumOfGamma(k=3, scale=2.0, terms=10)"),
         ("dab", "DAB('batch', weight=10.0, shape=(4,)"),
+        ("dab(batch)", "DAB('batch'"),
+        ("blackbox(step=auto)", "Blackbox(step='auto'"),
+        ("imle(noise=gumbel)", "noise=Gumbel(scale=1.0)"),
         ("dab('independent', weight=1)", "DAB('independent', weight=1, shape=(4,)"),
     ],
 )
@@ -64,9 +67,10 @@ RULE_NAMES = ", ".join(sorted(specs.RULES))
         ("identity(3)", "rule 'identity' takes no parameters, not 1 values."),
         ("imle(1, step=2)", "rule 'imle' got 'step' twice."),
         ("perturbed(noise=sum_of_gamma())", "noise 'sum_of_gamma' needs k: write sum_of_gamma(k=...)."),
+        ("blackbox(step=foo)", "rule 'blackbox': step='foo' is a word; expected a number or 'auto'."),
         (
-            "dab(batch)",
-            "cannot read 'batch' in the rule 'dab(batch)'; values are numbers, True or False, tuples, and words in quotes.",
+            "blackbox(step=1+x)",
+            "cannot read '1 + x' in the rule 'blackbox(step=1+x)'; values are numbers, True or False, tuples, and words.",
         ),
         (
             "blackbox(step=__import__('os').getpid())",
