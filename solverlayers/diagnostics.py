@@ -96,9 +96,7 @@ def _enumerated(theta: Tensor, loss: Loss, temperature: float) -> Tensor:
         return torch.autograd.grad(expected, theta)[0]
 
 
-def _differences(
-    oracle: Oracle, theta: Tensor, loss: Loss, sigma: float, noise: Noise, samples: int
-) -> tuple[Tensor, Tensor]:
+def _differences(oracle: Oracle, theta: Tensor, loss: Loss, sigma: float, noise: Noise, samples: int) -> tuple[Tensor, Tensor]:
     lead = theta.shape[: theta.ndim - oracle.event_dim]
     entries = theta[(0,) * len(lead)].numel()
     half = sigma / 4

@@ -85,8 +85,8 @@ class SolverLayer(nn.Module):
     def _without_gradient(self, oracle: Oracle, theta: Tensor) -> Tensor:
         if self.training:
             raise TypeError(
-                f"SolverLayer: scores of type {theta.dtype} cannot carry a gradient. Pass `scores.float()`; without a gradient, "
-                f"call the solver itself, or `layer.eval()` first."
+                f"SolverLayer: scores of type {theta.dtype} cannot carry a gradient. Pass `scores.float()`; without a "
+                f"gradient, call the solver itself, or `layer.eval()` first."
             )
         return oracle(theta)
 

@@ -103,7 +103,7 @@ def make_projection(projection: str | Projection | Callable[[Tensor], Tensor]) -
 
 
 def _usable(oracle: Oracle, theta: Tensor) -> Tensor | None:
-    """The finite entries in the mask, or None for all: an infinite score, which forbids an entry, has no part in means and norms."""
+    """The finite entries in the mask, or None for all: an infinite score forbids an entry, which has no part in norms."""
     if not is_transformed() and math.isfinite(theta.sum().item()):
         return oracle.mask
     return theta.isfinite() if oracle.mask is None else theta.isfinite() & oracle.mask

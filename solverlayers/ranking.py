@@ -120,9 +120,7 @@ class RecallLoss(nn.Module):
     `ranker` is a layer of `Ranking(descending=True)` with any rule; the paper uses `Blackbox`.  # (B, n), (B, n) -> (B)
     """
 
-    def __init__(
-        self, ranker: SolverLayer, margin: float = 0.02, weight: Callable[[Tensor], Tensor] = double_logarithm
-    ):
+    def __init__(self, ranker: SolverLayer, margin: float = 0.02, weight: Callable[[Tensor], Tensor] = double_logarithm):
         super().__init__()
         self.ranker, self.margin, self.weight = ranker, margin, weight
         _check_ranker(self, ranker)

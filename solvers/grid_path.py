@@ -142,8 +142,8 @@ class GridEdgeShortestPath(ShortestPath):
         check_mask(self, scores, mask)
         if scores.shape[1] != len(self.graph):
             raise ValueError(
-                f"GridEdgeShortestPath: the scores are for {scores.shape[1]} edges, but the grid of {self.height} x {self.width} cells "
-                f"has {len(self.graph)}; see `edges`."
+                f"GridEdgeShortestPath: the scores are for {scores.shape[1]} edges, but the grid of {self.height} "
+                f"x {self.width} cells has {len(self.graph)}; see `edges`."
             )
         start, end = self._number("source", source, 0, scores), self._number("target", target, -1, scores)
         paths = shared_paths(self.graph, self._native(scores), start, end, mask, distances)

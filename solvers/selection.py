@@ -89,9 +89,7 @@ class TopK(Solver):
             scores = torch.where(mask, scores, _lowest(scores.dtype))
         return _best(scores, count, mask).to(scores.dtype)
 
-    def tangent(
-        self, direction: Tensor, k: Tensor | None = None, mask: Tensor | None = None
-    ) -> Tensor:
+    def tangent(self, direction: Tensor, k: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         count = self._count(k)
         available = direction.shape[-1] if mask is None else mask.sum(-1)
         if isinstance(count, int) and isinstance(available, int):

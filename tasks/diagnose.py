@@ -95,9 +95,7 @@ def _rule(spec: str, shape: tuple[int, ...], output_shape: tuple[int, ...]) -> R
     return make_rule(spec, shape, None if output_shape == shape else output_shape)
 
 
-def _measure(
-    layer: SolverLayer, loss: Loss, scores: Tensor, reference: Reference, settings: Settings
-) -> GradientQuality:
+def _measure(layer: SolverLayer, loss: Loss, scores: Tensor, reference: Reference, settings: Settings) -> GradientQuality:
     if isinstance(layer.rule, DAB):
         _learn_bridge(layer, scores)
     return gradient_quality(layer, loss, scores, reference, settings.repeats)
@@ -125,5 +123,3 @@ def write_diagnosis(diagnosis: Diagnosis, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     report.write_json(folder / "quality.json", dataclasses.asdict(diagnosis))
     report.draw_quality(folder / "quality.png", diagnosis.found, f"Gradients through {diagnosis.solver}")
-
-

@@ -220,7 +220,9 @@ def test_doctor_reports_what_is_wrong(monkeypatch: pytest.MonkeyPatch, capsys: p
     assert f"2 of {len(found)} solvers do not work" in out
 
 
-def test_diagnose_measures_what_applies_and_says_why_the_rest_does_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_diagnose_measures_what_applies_and_says_why_the_rest_does_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["diagnose", "topk(k=2)", "--repeats", "20", "--size", "4", "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert "identity" in printed

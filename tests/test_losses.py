@@ -342,8 +342,12 @@ def pool_reference(kind: str, s: Setting, pool: Tensor, b: int) -> Tensor:
         "map": contrasts.max(),
         "pointwise": (v - w).square().mean(),
         "pairwise": torch.stack([(0.3 + v[p] - v[best]).clamp_min(0) for p in range(len(v)) if p != best]).mean(),
-        "listwise": -sum(math.exp(w[p] / 0.5) / sum(math.exp(x / 0.5) for x in w) * (
-            v[p] / 0.5 - math.log(sum(math.exp(x / 0.5) for x in v))) for p in range(len(v))),
+        "listwise": -sum(
+            math.exp(w[p] / 0.5)
+            / sum(math.exp(x / 0.5) for x in w)
+            * (v[p] / 0.5 - math.log(sum(math.exp(x / 0.5) for x in v)))
+            for p in range(len(v))
+        ),
     }[kind]
 
 

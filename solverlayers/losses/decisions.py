@@ -31,9 +31,7 @@ class PerturbationGradientLoss(SolverLoss):
     (tensor([-1.5000], grad_fn=<DivBackward0>), tensor([[-0.5000,  0.5000]]))
     """
 
-    def __init__(
-        self, solver: Solver, sigma: float = 1.0, two_sided: bool = False, on_failure: OnFailure = "raise"
-    ):
+    def __init__(self, solver: Solver, sigma: float = 1.0, two_sided: bool = False, on_failure: OnFailure = "raise"):
         super().__init__(solver, on_failure)
         if not sigma > 0:
             raise ValueError(f"PerturbationGradientLoss: sigma={sigma!r}; it must be positive.")

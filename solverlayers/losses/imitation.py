@@ -87,9 +87,7 @@ class RegularizedFenchelYoungLoss(ImitationLoss):
     tensor([0.0000, 0.0625])
     """
 
-    def __init__(
-        self, solver: Solver, strength: float = 1.0, iterations: int = 20, on_failure: OnFailure = "raise"
-    ):
+    def __init__(self, solver: Solver, strength: float = 1.0, iterations: int = 20, on_failure: OnFailure = "raise"):
         super().__init__(solver, on_failure)
         self.strength, self.iterations = strength, iterations
         self._rule = Regularized(strength, iterations)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -32,14 +33,12 @@ class BatchApproximator(nn.Module):
 
 
 class IndependentApproximator(nn.Module):
-    """One network `1 -> width -> width -> 1` with tanh, shared by all entries, as in the authors' code; for elementwise solvers."""
+    """One network `1 -> width -> width -> 1` with tanh, shared by all entries, as in the authors' code; elementwise."""
 
     def __init__(self, shape: tuple[int, ...], output_shape: tuple[int, ...] | None = None, width: int = 32):
         super().__init__()
         _same(type(self).__name__, shape, output_shape)
-        self.network = nn.Sequential(
-            nn.Linear(1, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1)
-        )
+        self.network = nn.Sequential(nn.Linear(1, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1))
 
     def forward(self, scores: Tensor) -> Tensor:  # (*S, B, *E) -> (*S, B, *E)
         return self.network(scores.unsqueeze(-1)).squeeze(-1)
@@ -58,7 +57,7 @@ class EquivariantApproximator(nn.Module):
         self.axes = len(shape)
         features = self.axes + 1 + (self.axes > 1)  # the entry, its mean along each axis, and the mean of all
         sizes = [1, width, width, 1]
-        self.layers = nn.ModuleList(nn.Linear(features * a, b) for a, b in zip(sizes, sizes[1:]))
+        self.layers = nn.ModuleList(nn.Linear(features * a, b) for a, b in pairwise(sizes))
 
     def forward(self, scores: Tensor) -> Tensor:  # (*S, B, *E) -> (*S, B, *E)
         x = scores.unsqueeze(-1)
@@ -119,7 +118,9 @@ class DAB(SurrogateRule):
             if approximator not in APPROXIMATORS:
                 raise ValueError(f"unknown approximator {approximator!r}; use one of {', '.join(map(repr, APPROXIMATORS))}.")
             if shape is None:
-                raise ValueError(f"DAB({approximator!r}) needs shape=, the shape of one instance's scores, such as shape=(10,).")
+                raise ValueError(
+                    f"DAB({approximator!r}) needs shape=, the shape of one instance's scores, such as shape=(10,)."
+                )
             network = APPROXIMATORS[approximator](tuple(shape), output_shape)
         else:
             network = approximator
