@@ -60,8 +60,8 @@ def diagnose(solver_spec: str, rule_specs: list[str], settings: Settings) -> Dia
     for spec in sorted(RULES) if rule_specs == ["all"] else rule_specs:
         try:
             layer = SolverLayer(solver, _rule(spec, shape, tuple(solution.shape[1:])))
-        except ValueError as error:
-            refused[spec] = str(error)
+        except ValueError as refusal:
+            refused[spec] = str(refusal)
             continue
         found[spec] = _measure(layer, loss, scores, reference, settings)
     error = float((reference.standard_error.norm() / reference.gradient.norm()).nan_to_num())
