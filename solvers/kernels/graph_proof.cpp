@@ -56,7 +56,7 @@ class Prover {
   Status solve(const Batch& batch, int64_t b, int64_t nodes, int64_t* partner, double* bound) {
     *bound = std::nan("");
     if (!form_.read(batch, b)) return kInvalid;
-    read_incumbent(batch, b, partner);
+    read_incumbent(batch, partner);
     nodes_ = nodes;
     Status status = kLimit;
     if (form_.size > kLargest) {
@@ -85,26 +85,26 @@ class Prover {
 
   // ---- incumbents ----
 
-  void read_incumbent(const Batch& batch, int64_t b, const int64_t* partner) {
+  /// Takes the caller's matching, whose rows and columns without a partner get those that stand for nobody.
+  void read_incumbent(const Batch& batch, const int64_t* partner) {
     const int size = form_.size;
-    std::vector<int> position(batch.m + 1, -1);
+    std::vector<int> position(batch.m, -1);
+    std::vector<char> taken(size, 0);
     for (int k = 0; k < form_.columns; ++k) position[form_.column_name(k)] = k;
-    std::vector<char> taken(size + 1, 0);
     p_.assign(size, -1), best_p_.assign(size, -1);
     best_ = kInfinity, slack_ = 0;
     for (int i = 0; i < form_.rows; ++i) {
       const int64_t name = partner[form_.row_name(i)];
       if (name >= 0 && position[name] >= 0) taken[p_[i] = position[name]] = 1;
     }
-    for (int i = 0, k = 0; i < size; ++i) {  // those without a partner get one that stands for nobody, and the other way round
+    int real = 0, spare = form_.columns;
+    for (int i = 0; i < size; ++i) {
       if (p_[i] >= 0) continue;
-      if (i < form_.rows) k = std::max(k, form_.columns);
-      while (k < size && taken[k]) ++k;
-      if (k == size) k = 0;
-      while (k < size && taken[k]) ++k;
-      if (k == size) return;
-      taken[p_[i] = k] = 1;
-      if (i + 1 >= form_.rows) k = 0;
+      while (real < form_.columns && taken[real]) ++real;
+      const bool stands_for_nobody = i >= form_.rows;
+      if (stands_for_nobody && real < form_.columns) p_[i] = real++;
+      else if (spare < size) p_[i] = spare++;
+      else return;  // not a matching that leaves out as few as possible
     }
     offer(p_);
     slack_ = form_.integral ? 1 - 1e-6 : 1e-10 * weight(p_);
