@@ -69,6 +69,8 @@ class Solver(ABC):
     """Whether solutions are one-hot over the last dimension, so that `softmax(scores)` is a distribution over them."""
     constant_norm: bool = False
     """Whether all solutions of an instance have the same Euclidean norm, as rankings and spins have."""
+    hull: ClassVar[str | None] = None
+    """What the solutions are, in a word or two, such as "permutation matrices"; a relaxation of something else is refused."""
     separable: bool = False
     """Whether each entry of a solution depends on its own score alone."""
     torch_native: ClassVar[bool] = False

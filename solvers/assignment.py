@@ -146,6 +146,7 @@ class CompleteAssignment(BipartiteMatching):
     """
 
     constant_sum = True
+    hull = "matchings of rows and columns"
 
     def solve(self, scores: Tensor, mask: Tensor | None = None, warm_start: Tensor | None = None) -> Tensor:
         """Optimal matchings.  # (B, n, m), (B, n, m), (B, m) -> (B, n, m)"""

@@ -44,6 +44,7 @@ class Viterbi(Solver):
 
     event_dim = 2
     constant_sum = True
+    hull = "sequences of states"
 
     def solve(self, unary: Tensor, transitions: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Best sequences.  # (B, T, S), (B, S, S) or (B, T-1, S, S), (B, T, S) -> the shapes of the scores"""

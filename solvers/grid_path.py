@@ -51,6 +51,7 @@ class GridShortestPath(ShortestPath):
     neighbours: int = 8
 
     event_dim = 2
+    hull = "paths of cells"
 
     def __post_init__(self) -> None:
         if self.neighbours not in (4, 8):

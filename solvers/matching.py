@@ -108,6 +108,7 @@ class PerfectMatching(EdgeMatching):
     graph: Graph | None = None
     sense = "min"
     constant_sum = True
+    hull = "matchings of nodes"
     constant_norm = True
     _kind = PERFECT
 
@@ -168,6 +169,7 @@ class MaxCardinalityMatching(EdgeMatching):
     graph: Graph | None = None
     sense = "max"
     constant_sum = True
+    hull = "matchings of nodes"
     constant_norm = True
     _kind = LARGEST
 

@@ -48,6 +48,7 @@ class QuadraticAssignment(SearchedMatching, CompleteAssignment):
     seed: int = 0
 
     sense = "min"
+    hull = "matchings of a quadratic objective"
     scale_free = False
     _quadratic = "flows or distances"
 

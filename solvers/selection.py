@@ -27,6 +27,7 @@ class Argmax(Solver):
     """
 
     constant_sum = True
+    hull = "choices of one"
     binary = True
     torch_native = True
     one_hot = True
@@ -67,6 +68,7 @@ class TopK(Solver):
     largest: bool = True
 
     constant_sum = True
+    hull = "choices of k"
     binary = True
     torch_native = True
 

@@ -46,6 +46,7 @@ class Ranking(Solver):
     descending: bool = False
 
     constant_sum = True
+    hull = "ranks"
     torch_native = True
     constant_norm = True
 

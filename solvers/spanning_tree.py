@@ -35,6 +35,7 @@ class EdgeTree(EdgeSolver):
     """What spanning trees in graphs share."""
 
     constant_sum = True
+    hull = "spanning trees"
     constant_norm = True
 
     def solve(self, scores: Tensor, mask: Tensor | None = None, edge_index: Tensor | None = None) -> Tensor:
@@ -97,6 +98,7 @@ class MatrixTree(Solver):
     event_dim = 2
     binary = True
     constant_sum = True
+    hull = "spanning trees"
     constant_norm = True
 
     def solve(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -37,6 +37,7 @@ class TourProblem(Solver):
     sense = "min"
     binary = True
     constant_sum = True
+    hull = "round trips"
     constant_norm = True
 
     def solve(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:

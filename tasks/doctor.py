@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from solverlayers.solvers import kernels
+from solverlayers.solvers import Graph, kernels
 
 from .catalogue import solvers
 from .report import versions
@@ -22,7 +22,6 @@ BACK_ENDS = {
     "torch_geometric": "batches of graphs",
     "lightning": "training of the tasks",
     "matplotlib": "pictures of the tasks",
-    "triton": "kernels on the GPU",
 }
 
 
@@ -36,24 +35,64 @@ class Example:
     instance: dict[str, Any] = field(default_factory=dict)
 
 
+TRIANGLE = Graph([[0, 0, 1], [1, 2, 2]])
+SQUARE = Graph([[0, 0, 0, 1, 1, 2], [1, 2, 3, 2, 3, 3]])
+PATH, HTAP = [[0, 1], [1, 2]], [[2, 1], [1, 0]]
+ROUND_TRIP = Example(
+    [[0, 1, 9, 2], [1, 0, 2, 9], [9, 2, 0, 1], [2, 9, 1, 0]], [[0, 1, 0, 1], [1, 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0]]
+)
+MATCHED_PATHS = Example(
+    ([[0.0, 0.0, 1.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]]),
+    ([[0, 0, 1], [0, 1, 0], [1, 0, 0]], [[1, 0], [0, 1]]),
+    instance={"edge_index1": PATH, "edge_index2": HTAP},
+)
+PLACED = Example(
+    [[0.0, 9.0, 9.0], [9.0, 9.0, 0.0], [9.0, 0.0, 9.0]],
+    [[1, 0, 0], [0, 0, 1], [0, 1, 0]],
+    instance={
+        "flows": [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]],
+        "distances": [[0.0, 2.0, 1.0], [2.0, 0.0, 1.0], [1.0, 1.0, 0.0]],
+    },
+)
 EXAMPLES: dict[str, Example] = {
     "Argmax": Example([0.0, 2.0, 1.0], [0, 1, 0]),
     "Assignment": Example([[4.0, 1.0], [2.0, 3.0]], [[0, 1], [1, 0]]),
+    "BoundedKnapsack": Example([3.0, 4.0], [1, 2], fields={"weights": (2, 3), "capacity": 8, "limits": (2, 9)}),
+    "DTW": Example([[0.0, 2.0, 4.0], [0.0, 2.0, 4.0], [4.0, 0.0, 0.0]], [[1, 0, 0], [1, 0, 0], [0, 1, 1]]),
+    "DenseSpanningTree": Example([[0.0, 1.0, 5.0], [1.0, 0.0, 2.0], [5.0, 2.0, 0.0]], [[0, 1, 0], [1, 0, 1], [0, 1, 0]]),
+    "ExactGraphMatching": MATCHED_PATHS,
+    "ExactQuadraticAssignment": PLACED,
     "GatedAssignment": Example([[4.0, 1.0], [2.0, 9.0]], [[0, 1], [1, 0]], instance={"unmatched": 5.0}),
+    "GraphMatching": MATCHED_PATHS,
     "GraphShortestPath": Example(
         [1.0, 3.0, 1.0], [1, 0, 1], fields={"source": 0, "target": 2}, instance={"edge_index": [[0, 0, 1], [1, 2, 2]]}
     ),
     "GridEdgeShortestPath": Example([1.0, 3.0, 4.0, 1.0], [0, 1, 0, 1], fields={"height": 2, "width": 2}),
     "GridShortestPath": Example([[1.0, 9.0, 9.0], [9.0, 1.0, 9.0], [9.0, 9.0, 1.0]], [[1, 0, 0], [0, 1, 0], [0, 0, 1]]),
     "HardFunction": Example([-1.6, 0.2, 1.7], [-2, 0, 1], fields={"fn": torch.floor}),
+    "Knapsack": Example([3.0, 4.0, 5.0], [1, 0, 1], fields={"weights": (2, 3, 4), "capacity": 6}),
     "MaxAssignment": Example([[4.0, 1.0], [2.0, 3.0]], [[1, 0], [0, 1]]),
+    "MaxCardinalityMatching": Example([5.0, 2.0, 3.0, 3.0, 2.0, 5.0], [1, 0, 0, 0, 0, 1], fields={"graph": SQUARE}),
+    "MaxDenseSpanningTree": Example([[0.0, 1.0, 5.0], [1.0, 0.0, 2.0], [5.0, 2.0, 0.0]], [[0, 0, 1], [0, 0, 1], [1, 1, 0]]),
+    "MaxSpanningTree": Example([1.0, 3.0, 2.0], [0, 1, 1], fields={"graph": TRIANGLE}),
+    "MaxWeightMatching": Example([5.0, -2.0, 3.0, -3.0, 2.0, -5.0], [1, 0, 0, 0, 0, 0], fields={"graph": SQUARE}),
     "PartialAssignment": Example(([[1.0, 9.0]], [3.0], [2.0, 2.0]), ([[1, 0]], [0], [0, 1])),
+    "PerfectMatching": Example([5.0, 2.0, 3.0, 3.0, 2.0, 5.0], [0, 1, 0, 0, 1, 0], fields={"graph": SQUARE}),
     "Permutation": Example([0.3, 0.1, 0.2], [[0, 1, 0], [0, 0, 1], [1, 0, 0]]),
+    "QuadraticAssignment": PLACED,
     "Ranking": Example([0.3, 0.1, 0.2], [3, 1, 2]),
     "Round": Example([-1.6, 0.2, 0.7], [-2, 0, 1]),
+    "RoutingTSP": ROUND_TRIP,
+    "Segmentation": Example([[1.0, 5.0, 0.0], [0.0, 1.0, 3.0], [0.0, 0.0, 2.0]], [[0, 1, 0], [0, 0, 0], [0, 0, 1]]),
     "Sign": Example([-2.0, 0.1, 0.7], [-1, 0, 1], fields={"margin": 0.5}),
+    "SpanningTree": Example([1.0, 3.0, 2.0], [1, 0, 1], fields={"graph": TRIANGLE}),
+    "TSP": ROUND_TRIP,
     "Threshold": Example([-2.0, 0.1, 0.7], [0, 1, 1]),
     "TopK": Example([3.0, 1.0, 2.0], [1, 0, 1], fields={"k": 2}),
+    "TourSearch": ROUND_TRIP,
+    "Viterbi": Example(
+        ([[1.0, 0.0], [0.0, 0.5], [1.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]]), ([[1, 0], [1, 0], [1, 0]], [[2, 0], [0, 0]])
+    ),
 }
 
 

@@ -38,7 +38,9 @@ def spec_name(cls: type) -> str:
 
 RULES: dict[str, type[Rule]] = final_classes(rules_module, Rule)
 NOISES: dict[str, type[Noise]] = final_classes(noise_module, Noise)
-SOLVERS: dict[str, type[Solver]] = final_classes(solvers_module, Solver)
+SOLVERS: dict[str, type[Solver]] = {
+    spec_name(c): c for c in vars(solvers_module).values() if inspect.isclass(c) and issubclass(c, Solver)
+}
 
 
 def parameters(cls: type) -> list[inspect.Parameter]:

@@ -19,7 +19,7 @@ from solverlayers.solvers import Argmax, GridShortestPath, MaxAssignment, Thresh
 LINEAR = {name: case for name, case in SOLVERS.items() if case.solver.linear}
 
 
-def gradient(layer, x, weights, **instance):
+def gradient(layer, x, weights, /, **instance):
     """The gradient of `<weights, y>`."""
     x = x.detach().clone().requires_grad_()
     return torch.autograd.grad((layer(x, **instance) * weights).sum(), x)[0]

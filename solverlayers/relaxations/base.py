@@ -34,6 +34,8 @@ class Relaxation:
     """Whether each entry depends on its own score alone."""
     same_shape: ClassVar[bool] = True
     """Whether the output has the shape of `theta`."""
+    hull: ClassVar[str | None] = None
+    """The convex hull that it maps into, in the words of `Solver.hull`; None for whichever the other facts allow."""
     shared: ClassVar[tuple[str, ...]] = ()
     """Names of fields that the solver must have too, with the same value."""
     takes: ClassVar[tuple[str, ...]] = ()
@@ -83,6 +85,8 @@ class Relaxation:
             return f"it relaxes solutions {'of' if self.binary else 'other than'} zeros and ones, and the solver has others"
         if solver.linear and self.separable and not solver.separable:
             return "it takes each entry by itself, and entries of the solver's solutions depend on all scores"
+        if None not in (self.hull, solver.hull) and self.hull != solver.hull:
+            return f"its points are mixtures of {self.hull}, and solutions of the solver are {solver.hull}"
         for name in self.shared:
             if not hasattr(solver, name) or getattr(solver, name) != getattr(self, name):
                 theirs = f"has {name}={getattr(solver, name)!r}" if hasattr(solver, name) else f"has no {name}"

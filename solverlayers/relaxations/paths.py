@@ -38,6 +38,7 @@ class SoftMinPath(Relaxation):
     neighbours: int = 8
 
     event_dim = 2
+    hull = "paths of cells"
     constant_sum = False
     binary = True
     shared = ("neighbours",)

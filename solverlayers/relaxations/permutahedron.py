@@ -23,6 +23,7 @@ class _Permutahedral(Relaxation):
 @dataclass(frozen=True)
 class _Rank(_Permutahedral):
     constant_sum = True
+    hull = "ranks"
     binary = False
 
     def relax(self, theta: Tensor, mask: Tensor | None) -> Tensor:  # (*S, B, n) -> (*S, B, n)

@@ -33,6 +33,7 @@ class Sinkhorn(Relaxation):
     event_dim = 2
     constant_sum = True
     binary = True
+    hull = "matchings of rows and columns"
 
     def __post_init__(self) -> None:
         positive(self, "temperature", "iterations")
@@ -132,6 +133,7 @@ class Ranks(Relaxation):
     permutation: Relaxation = SoftSort()
 
     constant_sum = True
+    hull = "ranks"
 
     def __post_init__(self) -> None:
         if not isinstance(self.permutation, _Sorter):

@@ -17,6 +17,7 @@ class _KSubset(Relaxation):
 
     constant_sum = True
     binary = True
+    hull = "choices of k"
     shared = ("k",)
     takes = ("k",)
 

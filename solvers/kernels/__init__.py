@@ -13,6 +13,7 @@ import warnings
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,6 +23,22 @@ _LEVELS = {"AVX512": ("avx512", "avx2", "baseline"), "AVX2": ("avx2", "baseline"
 def _find(name: str) -> Path | None:
     paths = (Path(__file__).with_name(f"_{name}{suffix}") for suffix in EXTENSION_SUFFIXES)
     return next((path for path in paths if path.exists()), None)
+
+
+class _Kernels(ctypes.CDLL):
+    """A build; one that is older than the sources says so, where ctypes would name a symbol that nobody knows."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if not name.startswith("solverlayers_"):
+                raise
+            raise ImportError(
+                f"the compiled kernels are older than the sources: {Path(self._name).name} has no {name}. Build them again "
+                f"with `pip install --force-reinstall --no-deps .`, in a checkout `pip install -e .`, or set "
+                f"SOLVERLAYERS_KERNELS=off."
+            ) from None
 
 
 @cache
@@ -34,7 +51,7 @@ def library() -> ctypes.CDLL | None:
     for name in names:
         path = _find(name)
         if path is not None:
-            return ctypes.CDLL(str(path))
+            return _Kernels(str(path))
     if chosen:
         raise ValueError(f"SOLVERLAYERS_KERNELS={chosen}: no such build; use one of avx512, avx2, baseline, off.")
     warnings.warn(
