@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -66,8 +67,7 @@ def check_solver(
         draw, data = _draw(solver, shape, scores, device), _data(instance, batch, device)
         trial = SolverTrial(solver, draw, batch, data, _listing(vertices), dtypes, pad, tolerance)
         for law, check in laws.items():
-            trial.law = law
-            check(trial)
+            _hold(trial, law, check)
 
 
 def check_rule(
@@ -101,8 +101,21 @@ def check_rule(
         draw, data = _draw(solver, shape, scores, device), _data(instance, batch, device)
         trial = RuleTrial(rule, solver, draw, batch, data, tolerance)
         for law, check in laws.items():
-            trial.law = law
-            check(trial)
+            _hold(trial, law, check)
+
+
+def _hold(trial: Any, law: str, check: Callable[[Any], None]) -> None:
+    """One law; whatever else goes wrong while it is tried breaks it, too."""
+    trial.law = law
+    try:
+        check(trial)
+    except AssertionError:
+        raise
+    except Exception as error:
+        try:
+            trial.fail(f"{type(error).__name__}: {error}")
+        except AssertionError as broken:
+            raise broken from error
 
 
 def _chosen(laws: dict[str, Callable], skip: Iterable[str]) -> dict[str, Callable]:

@@ -381,3 +381,15 @@ def test_rules_that_keep_all_laws():
     check_rule(Faulty(), Argmax(), shape=(4,), instance=lambda batch: {"mask": torch.ones(batch, 4, dtype=torch.bool)})
     assert isinstance(Faulty(), Rule)
     assert {law for law, *_ in FAULTS} <= RULE_LAWS.keys()
+
+
+def test_an_error_within_a_law_breaks_it():
+    @dataclass(frozen=True)
+    class OnlyFloats(Solver):
+        def solve(self, scores):
+            if not scores.is_floating_point():
+                raise RuntimeError("integers are beyond me")
+            return TopK(1).solve(scores)
+
+    with pytest.raises(AssertionError, match="^OnlyFloats breaks the law '[a-z ]+': RuntimeError: integers are beyond me"):
+        check_solver(OnlyFloats(), shape=(4,), skip=["pickle"])
