@@ -391,5 +391,5 @@ def test_an_error_within_a_law_breaks_it():
                 raise RuntimeError("integers are beyond me")
             return TopK(1).solve(scores)
 
-    with pytest.raises(AssertionError, match="^OnlyFloats breaks the law '[a-z ]+': RuntimeError: integers are beyond me"):
+    with pytest.raises(AssertionError, match=r"^OnlyFloats breaks the law '[a-z ]+': RuntimeError: integers are beyond me"):
         check_solver(OnlyFloats(), shape=(4,), skip=["pickle"])

@@ -85,12 +85,12 @@ class Relaxation:
             return f"it relaxes solutions {'of' if self.binary else 'other than'} zeros and ones, and the solver has others"
         if solver.linear and self.separable and not solver.separable:
             return "it takes each entry by itself, and entries of the solver's solutions depend on all scores"
-        if None not in (self.hull, solver.hull) and self.hull != solver.hull:
-            return f"its points are mixtures of {self.hull}, and solutions of the solver are {solver.hull}"
         for name in self.shared:
             if not hasattr(solver, name) or getattr(solver, name) != getattr(self, name):
                 theirs = f"has {name}={getattr(solver, name)!r}" if hasattr(solver, name) else f"has no {name}"
                 return f"it has {name}={getattr(self, name)!r}, and the solver {theirs}"
+        if None not in (self.hull, solver.hull) and self.hull != solver.hull:
+            return f"its points are mixtures of {self.hull}, and solutions of the solver are {solver.hull}"
         return ""
 
 
