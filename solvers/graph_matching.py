@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,7 +64,7 @@ class GraphMatching(SearchedMatching):
 
     def solve_with_info(self, *scores: Tensor, **instance: Tensor) -> Solution:
         """Good matchings with a proved bound, as QuadraticAssignment; `solution` is the tuple."""
-        y = self(*scores, **instance)
+        y: Any = self(*scores, **instance)
         return self._info(y, self._problem(*scores, **instance), self.partners(y[0]), self._objective(scores, y))
 
     def tangent(self, *directions: Tensor, mask: Tensor | None = None, **instance: Tensor) -> tuple[Tensor, Tensor]:
@@ -163,7 +164,7 @@ class ExactGraphMatching(GraphMatching):
 
     def solve_with_info(self, *scores: Tensor, **instance: Tensor) -> Solution:
         """Optimal matchings; `solution` is the tuple."""
-        y = self(*scores, **instance)
+        y: Any = self(*scores, **instance)
         objective = self._objective(scores, y)
         return Solution(y, objective, torch.ones_like(objective, dtype=torch.bool), objective)
 

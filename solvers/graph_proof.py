@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -26,7 +28,8 @@ def prove(problem: Problem, partners: Tensor, nodes: int) -> Proof:
     device = problem.scores.device
     if problem.scores.numel() == 0:
         return Proof(partners, None, problem.scores.new_zeros(len(partners)))
-    host = problem._replace(**{k: v.cpu() for k, v in problem._asdict().items() if isinstance(v, Tensor)})
+    moved: dict[str, Any] = {k: v.cpu() for k, v in problem._asdict().items() if isinstance(v, Tensor)}
+    host = problem._replace(**moved)
     run = kernel.branch_and_bound if usable(host.scores) else branch_and_bound
     proof = run(host, partners.cpu(), nodes)
     return Proof(proof.partners.to(device), None if proof.status is None else proof.status.to(device), proof.bound.to(device))
@@ -39,7 +42,8 @@ def branch_and_bound(problem: Problem, incumbents: Tensor, nodes: int) -> Proof:
     if max(incumbents.shape[1], problem.scores.shape[2]) > LARGEST:
         return Proof(partners, torch.full_like(bound, LIMIT, dtype=torch.uint8), bound)
     for b in range(len(incumbents)):
-        one = problem._replace(**{k: v[b : b + 1] for k, v in problem._asdict().items() if isinstance(v, Tensor)})
+        own: dict[str, Any] = {k: v[b : b + 1] for k, v in problem._asdict().items() if isinstance(v, Tensor)}
+        one = problem._replace(**own)
         tree = _Tree(graph_search.make_square(one), incumbents[b : b + 1])
         status[b] = tree.explore(nodes)
         bound[b] = -tree.bound if problem.maximize else tree.bound

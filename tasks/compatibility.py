@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from functools import cache
+from typing import Any, cast
 
 import torch
 
@@ -37,7 +38,9 @@ def rules(name: str) -> dict[str, Rule]:
     y = solver(*scores, **instance)
     shape = scores[0].shape[1:] if len(scores) == 1 else (sum(s[0].numel() for s in scores),)
     output_shape = shape if isinstance(y, tuple) else y.shape[1:]
-    special = {DAB: {"approximator": "batch", "shape": tuple(shape), "output_shape": tuple(output_shape)}}
+    special: dict[type[Rule], dict[str, Any]] = {
+        DAB: {"approximator": "batch", "shape": tuple(shape), "output_shape": tuple(output_shape)}
+    }
     found = {cls.__name__: cls(**special.get(cls, {})) for cls in RULES.values()}
     return {**found, "LPGD with rho > 0": LPGD(rho=1.0)}
 
@@ -46,8 +49,8 @@ def rules(name: str) -> dict[str, Rule]:
 def relaxations(name: str) -> dict[str, Relaxation]:
     """Every relaxation, with the fields that it must share with the solver's example."""
     solver, _, _ = example(name)
-    found = {}
-    for cls in final_classes(relaxations_module, Relaxation).values():
+    found, known = {}, cast("dict[str, type[Any]]", final_classes(relaxations_module, Relaxation))
+    for cls in known.values():
         shared = {field: getattr(solver, field) for field in cls.shared if getattr(solver, field, None) is not None}
         found[cls.__name__] = cls(**{k: v for k, v in shared.items() if k in {f.name for f in dataclasses.fields(cls)}})
     return found

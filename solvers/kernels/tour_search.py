@@ -12,7 +12,7 @@ from torch import Tensor
 from . import library
 from .held_karp import Tours
 
-_ARGUMENTS = [ctypes.c_void_p, *[ctypes.c_int64] * 3, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int]
+_ARGUMENTS: list[Any] = [ctypes.c_void_p, *[ctypes.c_int64] * 3, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int]
 
 
 @cache
