@@ -6,7 +6,9 @@ Goal: grids of 12 x 12 cells in at most 0.02 of the time of scipy, for 32 instan
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import networkx
 import numpy as np
@@ -15,6 +17,8 @@ import torch
 from scipy import sparse
 from scipy.sparse import csgraph
 from scipy.spatial import cKDTree
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.race import Board, race
 from solverlayers.solvers.shortest_path import Graph, GraphShortestPath, GridShortestPath, grid_graph
