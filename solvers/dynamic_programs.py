@@ -165,6 +165,7 @@ class DTW(Solver):
     """
 
     event_dim = 2
+    hull = "alignments"
     sense = "min"
     binary = True
 

@@ -26,6 +26,7 @@ from solverlayers.relaxations import (
     Ranks,
     Sigmoid,
     Sinkhorn,
+    SoftAlignment,
     Softmax,
     SoftMinPath,
     SoftRank,
@@ -37,6 +38,7 @@ from solverlayers.relaxations import (
 from solverlayers.relaxations.isotonic import pooled_logsumexps, pooled_means
 from solverlayers.rules import Identity, StraightThrough
 from solverlayers.solvers.assignment import Assignment, GatedAssignment, MaxAssignment
+from solverlayers.solvers.dynamic_programs import DTW
 from solverlayers.solvers.elementwise import Sign, Threshold
 from solverlayers.solvers.grid_path import GridShortestPath
 from solverlayers.solvers.selection import Argmax, TopK
@@ -62,7 +64,7 @@ VECTORS = [
     EntropicSort(0.7),
 ]
 MATRICES = [NeuralSort(0.7), SoftSort(0.7), NeuralSort(0.7, descending=True)]
-GRIDS = [Sinkhorn(0.7, 6), SoftMinPath(0.7, 3)]
+GRIDS = [Sinkhorn(0.7, 6), SoftMinPath(0.7, 3), SoftAlignment(0.7)]
 EVERY = [(r, (3, 6)) for r in VECTORS + MATRICES] + [(r, (2, 3, 4)) for r in GRIDS]
 every = pytest.mark.parametrize(("relaxation", "shape"), EVERY, ids=[repr(r) for r, _ in EVERY])
 
@@ -408,6 +410,31 @@ def test_path_behind_walls_is_empty():
     assert torch.equal(SoftMinPath(neighbours=8)(torch.full((1, 2, 2), -1.0), mask), torch.eye(2)[None])
 
 
+@pytest.mark.parametrize(("n", "m"), [(1, 1), (1, 4), (3, 1), (3, 4), (4, 4)])
+def test_alignment_is_the_mean_of_all(n, m):
+    theta = torch.randn(n, m, dtype=torch.float64, generator=torch.Generator().manual_seed(n + m))
+    mask = torch.ones(n, m, dtype=torch.bool)
+    mask[n // 2, m // 3] = n * m < 5  # a forbidden pair, where there are ways round it
+    found = [[(0, 0)]]
+    complete = []
+    while found:
+        way = found.pop()
+        i, k = way[-1]
+        if (i, k) == (n - 1, m - 1):
+            complete.append(way)
+        steps = [(i + 1, k), (i, k + 1), (i + 1, k + 1)]
+        found += [[*way, cell] for cell in steps if cell[0] < n and cell[1] < m and mask[cell]]
+    weight = (torch.stack([sum(theta[cell] for cell in way) for way in complete]) / 0.7).softmax(0)
+    expected = torch.zeros_like(theta)
+    for way, share in zip(complete, weight):
+        for cell in way:
+            expected[cell] += share
+    torch.testing.assert_close(SoftAlignment(0.7)(theta[None], mask[None])[0], expected)
+    padded = torch.nn.functional.pad(theta, (1, 2, 2, 1), value=9.0)[None]
+    inside = torch.nn.functional.pad(mask, (1, 2, 2, 1))[None]
+    torch.testing.assert_close(SoftAlignment(0.7)(padded, inside)[0, 2 : 2 + n, 1 : 1 + m], expected)
+
+
 # ---------------------------------------------------------------------------------------------------- limits and solvers
 
 LIMITS = [
@@ -428,6 +455,7 @@ LIMITS = [
     (Sigmoid(1e-4), Threshold(), (6,)),
     (Tanh(1e-4), Sign(), (6,)),
     (HardTanh(1e-4), Sign(), (6,)),
+    (SoftAlignment(1e-3), DTW(), (4, 5)),
     (SoftMinPath(1e-3), GridShortestPath(), (4, 4)),
     (SoftMinPath(1e-3, neighbours=4), GridShortestPath(neighbours=4), (4, 4)),
 ]
@@ -481,8 +509,8 @@ def test_straight_through_is_the_jacobian_of_the_relaxation():
 
 ADVICE = (
     "Softmax, Sparsemax and Entmax relax an argmax; SoftTopK and EntropicTopK a choice of k; SoftRank, EntropicRank and Ranks "
-    "ranks; Sinkhorn a matching; SoftMinPath a path on a grid; Sigmoid a free choice of each entry. For any solver there are "
-    "Identity, Perturbed and DAB."
+    "ranks; Sinkhorn a matching; SoftMinPath a path on a grid; SoftAlignment an alignment; Sigmoid a free choice of each "
+    "entry. For any solver there are Identity, Perturbed and DAB."
 )
 
 

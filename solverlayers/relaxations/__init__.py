@@ -6,6 +6,7 @@ constructor call; written in plain torch, so that derivatives of every order are
 solver as its temperature or strength goes to zero.
 """
 
+from .alignments import SoftAlignment as SoftAlignment
 from .base import Relaxation as Relaxation
 from .elementwise import HardTanh as HardTanh
 from .elementwise import Sigmoid as Sigmoid

@@ -66,7 +66,8 @@ class Relaxation:
             raise ValueError(
                 f"{self!r} does not relax {solver!r}: {reason}. Softmax, Sparsemax and Entmax relax an argmax; SoftTopK "
                 f"and EntropicTopK a choice of k; SoftRank, EntropicRank and Ranks ranks; Sinkhorn a matching; SoftMinPath a "
-                f"path on a grid; Sigmoid a free choice of each entry. For any solver there are Identity, Perturbed and DAB."
+                f"path on a grid; SoftAlignment an alignment; Sigmoid a free choice of each entry. For any solver there are "
+                f"Identity, Perturbed and DAB."
             )
 
     def _mismatch(self, solver: Solver) -> str:
