@@ -9,7 +9,7 @@ from solverlayers.errors import InfeasibleError, first_instance
 from solverlayers.solver import Solver
 
 from .common import check_mask
-from .graph import Graph
+from .graph import Graph, check_edges
 
 _NATIVE = (torch.float32, torch.float64)
 
@@ -33,24 +33,10 @@ class EdgeSolver(Solver):
     def _edges(self, scores: Tensor, edge_index: Tensor | None, mask: Tensor | None) -> tuple[Tensor, int]:
         """The edges `(2, E)` or `(B, 2, E)` on the device of the scores, and how many nodes there are at most."""
         check_mask(self, scores, mask)
-        name = type(self).__name__
-        if (self.graph is None) == (edge_index is None):
-            problem = "no edges" if edge_index is None else "two sets of edges, `graph` and `edge_index`"
-            raise ValueError(
-                f"{name}: there are {problem}. Give the solver a `graph` that all instances share, or each call the "
-                f"`edge_index` (B, 2, E) of its instances."
-            )
-        count, size = scores.shape
-        if self.graph is not None:
-            if size != len(self.graph):
-                raise ValueError(f"{name}: the scores are for {size} edges, but the graph has {len(self.graph)}.")
+        check_edges(self, self.graph, edge_index, scores, "both ends")
+        if edge_index is None:
+            assert self.graph is not None
             return self.graph.edges.to(scores.device), self.graph.nodes
-        assert edge_index is not None
-        if edge_index.shape != (count, 2, size) or edge_index.is_floating_point() or edge_index.dtype == torch.bool:
-            raise ValueError(
-                f"{name}: `edge_index` is {edge_index.dtype} of shape {tuple(edge_index.shape)}; expected integers of shape "
-                f"{(count, 2, size)}, both ends of each edge that has a score."
-            )
         edges = edge_index.long()
         return edges, self._count_nodes(edges, mask)
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from solverlayers.solver import Solver
+
 if TYPE_CHECKING:
     import networkx
 
@@ -114,6 +116,27 @@ class Graph:
         start = torch.zeros(self.nodes + 1, dtype=torch.int64)
         start[1:] = here.bincount(minlength=self.nodes).cumsum(0)
         return start.int(), other[order].int(), number[order].int()
+
+
+def check_edges(solver: Solver, graph: Graph | None, edge_index: Tensor | None, scores: Tensor, ends: str) -> None:
+    """Refuses scores `(B, E)` that do not belong to the edges: of a shared graph, or of `edge_index` `(B, 2, E)`, not of both."""
+    name = type(solver).__name__
+    if (graph is None) == (edge_index is None):
+        problem = "no edges" if edge_index is None else "two sets of edges, `graph` and `edge_index`"
+        raise ValueError(
+            f"{name}: there are {problem}. Give the solver a `graph` that all instances share, or each call the "
+            f"`edge_index` (B, 2, E) of its instances."
+        )
+    count, size = scores.shape
+    if graph is not None and size != len(graph):
+        raise ValueError(f"{name}: the scores are for {size} edges, but the graph has {len(graph)}.")
+    if edge_index is None:
+        return
+    if edge_index.shape != (count, 2, size) or edge_index.is_floating_point() or edge_index.dtype == torch.bool:
+        raise ValueError(
+            f"{name}: `edge_index` is {edge_index.dtype} of shape {tuple(edge_index.shape)}; expected integers of shape "
+            f"{(count, 2, size)}, {ends} of each edge that has a score."
+        )
 
 
 def grid_graph(height: int, width: int, neighbours: int = 4, directed: bool = False) -> Graph:

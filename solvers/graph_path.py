@@ -11,7 +11,7 @@ from solverlayers.errors import InfeasibleError, first_instance
 
 from . import graph_sweeps
 from .common import check_mask
-from .graph import Graph
+from .graph import Graph, check_edges
 from .kernels import graph_path as kernel
 from .kernels import usable
 from .kernels.grid_path import Paths
@@ -76,10 +76,11 @@ class GraphShortestPath(ShortestPath):
     ) -> Paths:
         check_mask(self, scores, mask)
         start, end = self._node("source", source, self.source, scores), self._node("target", target, self.target, scores)
-        graph, costs = self._shared(scores, edge_index), self._native(scores)
-        if graph is not None:
-            self._check_nodes(graph.nodes, start, end)
-            paths = shared_paths(graph, costs, start, end, mask, distances)
+        check_edges(self, self.graph, edge_index, scores, "tails and heads")
+        costs = self._native(scores)
+        if self.graph is not None:
+            self._check_nodes(self.graph.nodes, start, end)
+            paths = shared_paths(self.graph, costs, start, end, mask, distances)
         else:
             assert edge_index is not None
             edges = edge_index.long()
@@ -87,25 +88,6 @@ class GraphShortestPath(ShortestPath):
             backend = kernel.find_own if usable(scores) else graph_sweeps.find
             paths = backend(costs, edges, nodes, self.directed, start, end, mask, distances)
         return self._finish(paths, scores, mask, NOT_CONNECTED)
-
-    def _shared(self, scores: Tensor, edge_index: Tensor | None) -> Graph | None:
-        """The shared graph, or None; refuses edges that do not belong to the scores."""
-        if (self.graph is None) == (edge_index is None):
-            problem = "no edges" if edge_index is None else "two sets of edges, `graph` and `edge_index`"
-            raise ValueError(
-                f"GraphShortestPath: there are {problem}. Give the solver a `graph` that all instances share, or each call the "
-                f"`edge_index` (B, 2, E) of its instances."
-            )
-        count, edges = scores.shape
-        if self.graph is not None:
-            if edges != len(self.graph):
-                raise ValueError(f"GraphShortestPath: the scores are for {edges} edges, but the graph has {len(self.graph)}.")
-        elif edge_index is not None and (edge_index.shape != (count, 2, edges) or edge_index.is_floating_point()):
-            raise ValueError(
-                f"GraphShortestPath: `edge_index` is {edge_index.dtype} of shape {tuple(edge_index.shape)}; expected integers "
-                f"of shape {(count, 2, edges)}, tails and heads of each edge that has a score."
-            )
-        return self.graph
 
     def _node(self, name: str, given: Tensor | None, default: int | None, scores: Tensor) -> Tensor:
         """The source or target of each instance.  # (B,)"""
@@ -149,10 +131,11 @@ class GraphShortestPath(ShortestPath):
         self, y: Tensor, source: Tensor | None = None, edge_index: Tensor | None = None, **instance: Tensor
     ) -> list[list[int]]:
         """The nodes of each path, from source to target.  # (B, E) -> B lists"""
-        graph, starts = self._shared(y, edge_index), self._node("source", source, self.source, y).tolist()
+        check_edges(self, self.graph, edge_index, y, "tails and heads")
+        starts = self._node("source", source, self.source, y).tolist()
         chosen = (y != 0).cpu()
-        if graph is not None:
-            return [in_order(graph.edges[:, row], start, graph.directed) for row, start in zip(chosen, starts)]
+        if self.graph is not None:
+            return [in_order(self.graph.edges[:, row], start, self.graph.directed) for row, start in zip(chosen, starts)]
         assert edge_index is not None
         own = edge_index.cpu()
         return [in_order(edges[:, row], start, self.directed) for edges, row, start in zip(own, chosen, starts)]
