@@ -119,7 +119,7 @@ class Graph:
 
 
 def check_edges(solver: Solver, graph: Graph | None, edge_index: Tensor | None, scores: Tensor, ends: str) -> None:
-    """Refuses scores `(B, E)` that do not belong to the edges: of a shared graph, or of `edge_index` `(B, 2, E)`, not of both."""
+    """Refuses scores `(B, E)` that do not belong to the edges, of a shared graph or else of `edge_index` `(B, 2, E)`."""
     name = type(solver).__name__
     if (graph is None) == (edge_index is None):
         problem = "no edges" if edge_index is None else "two sets of edges, `graph` and `edge_index`"
