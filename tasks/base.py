@@ -107,6 +107,12 @@ class Task(LightningModule):
     presets: ClassVar[dict[str, Any]]
     """Settings by name: `quick` for a look on two cores, `paper` for the paper's own numbers."""
     default_rule: ClassVar[str]
+    headline: ClassVar[str] = "exact_match"
+    """The measurement that says how good a run is: it is drawn against the steps and shown while it trains."""
+    columns: ClassVar[tuple[str, ...]] = ("exact_match", "hamming", "regret", "loss", "moved", "agreement")
+    """The measurements in the table of `compare`."""
+    note: str | None = None
+    """What the data are, where they are not made: their name, and of what they are a substitute."""
 
     def __init__(self, config: Any, rule: Rule, projection: str | None = None, noise: Noise | None = None, seed: int = 0):
         super().__init__()
@@ -127,17 +133,29 @@ class Task(LightningModule):
     def shape(config: Any) -> tuple[int, ...]:
         """The shape of one instance's scores."""
 
-    @abstractmethod
     def sample(self, size: int, generator: torch.Generator) -> Batch:
-        """New instances with their labels, on the device of the generator.  # -> tensors (size, ...)"""
+        """New instances with their labels, on the device of the generator.  # -> tensors (size, ...)
+
+        A task whose instances are not made overrides `data` in its place.
+        """
+        raise NotImplementedError(f"{type(self).__name__} makes no instances.")
 
     @abstractmethod
     def measure(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a batch, and measurements `(B,)` of its instances. Scores are solved with `self.solve`."""
 
     @abstractmethod
-    def draw(self, path: Path) -> None:
-        """A picture of predictions beside the truth."""
+    def draw(self, folder: Path) -> None:
+        """Pictures in the folder, `predictions.png` among them: predictions beside the truth."""
+
+    def data(self, part: str) -> Batch:
+        """All instances of a part, `"train"` or `"test"`; without an override they are drawn by `sample`."""
+        size = self.config.train_size if part == "train" else self.config.test_size
+        return self.sample_in_batches(size, self.generator(part))
+
+    def finish(self) -> dict[str, float]:
+        """Measurements that are taken once, of the trained network."""
+        return {}
 
     def solve(self, scores: Tensor, **instance: Tensor) -> Tensor:
         """The solutions of the layer; the rule's own loss and the gradient at the scores are noted.  # (B, *E) -> (B, *E)"""
@@ -186,9 +204,9 @@ class Task(LightningModule):
         return min(4 * self.config.batch, -(-self.config.test_size // self.trainer.world_size))
 
     def on_fit_start(self) -> None:
-        self.test_data = self.sample_in_batches(self.config.test_size, self.generator("test"))
+        self.test_data = self.data("test")
         if not self.config.fresh:
-            self.train_data = self.sample_in_batches(self.config.train_size, self.generator("train"))
+            self.train_data = self.data("train")
         past = self.history[-1] if self.history else {"seconds": 0.0, "cpu_seconds": 0.0}
         self.clock = time.monotonic() - past["seconds"], time.process_time() - past["cpu_seconds"]
 
@@ -211,6 +229,7 @@ class Task(LightningModule):
             order = torch.randperm(self.config.train_size, generator=self.generator("order", epoch), device=self.device)
             self.order = order[self.global_rank :: self.trainer.world_size]
         self.stopwatch.read()
+        self.epoch_start = time.perf_counter()
 
     def training_step(self, step: int) -> Tensor:
         size = self.config.batch
@@ -225,8 +244,8 @@ class Task(LightningModule):
         return loss + self.auxiliary
 
     def on_validation_epoch_start(self) -> None:
-        solver_seconds = self.stopwatch.read()
-        self.train_means = self.meter.means(self) | {"solver_seconds": solver_seconds}
+        spent = {"solver_seconds": self.stopwatch.read(), "train_seconds": time.perf_counter() - self.epoch_start}
+        self.train_means = self.meter.means(self) | spent
 
     def validation_step(self, step: int) -> None:
         size = self.test_batch
@@ -240,7 +259,7 @@ class Task(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         test = {name: value for name, value in self.meter.means(self).items() if not np.isnan(value)}
-        self.log("exact_match", test["exact_match"], prog_bar=True)
+        self.log(self.headline, test[self.headline], prog_bar=True)
         self.history.append(
             {
                 "epoch": self.current_epoch + 1,
@@ -264,6 +283,7 @@ class Task(LightningModule):
         """The measurements of the last epoch on unseen instances, and those of training that have no other."""
         last = self.history[-1]
         of_training = {name: last["train"][name] for name in ("auxiliary_loss", "moved") if name in last["train"]}
-        solver_seconds = sum(record["train"]["solver_seconds"] for record in self.history)
-        of_training |= {"train_exact_match": last["train"]["exact_match"], "solver_seconds": solver_seconds}
-        return {**last["test"], **of_training}
+        if self.headline in last["train"]:
+            of_training[f"train_{self.headline}"] = last["train"][self.headline]
+        seconds, whole = (sum(record["train"][f"{of}_seconds"] for record in self.history) for of in ("solver", "train"))
+        return {**last["test"], **of_training, "solver_seconds": seconds, "solver_share": seconds / whole, **self.finish()}

@@ -141,7 +141,7 @@ def _compare(a: argparse.Namespace) -> int:
     if not is_main_process():
         return 0
     if results:
-        print(comparison_table(write_comparison(runs[0].task, results, failures, folder)))
+        print(comparison_table(runs[0].task, write_comparison(runs[0].task, results, failures, folder)))
         print(f"written to {folder}")
     for rule, reason in failures.items():
         print(f"solverlayers: {rule} failed: {reason}", file=sys.stderr)

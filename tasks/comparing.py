@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from . import report
-from .running import Hardware, Run, is_finished, train
+from .running import Hardware, Run, is_finished, task_class, train
 from .specs import SpecError
 
 Results = dict[str, list[dict[str, Any]]]
-COLUMNS = ("exact_match", "hamming", "regret", "loss", "moved", "agreement", "solver_seconds")
 
 
 def compare(runs: Sequence[Run], folder: Path, hardware: Hardware) -> tuple[Results, dict[str, str]]:
@@ -74,9 +73,10 @@ def summarise(results: Results) -> list[dict[str, Any]]:
     return [{key: row.get(key) for key in keys} for row in rows]
 
 
-def comparison_table(rows: Sequence[Mapping[str, Any]]) -> str:
+def comparison_table(task: str, rows: Sequence[Mapping[str, Any]]) -> str:
     """Rules below each other, mean ± standard deviation over the seeds."""
-    shown = [name for name in (*COLUMNS, "seconds", "cpu_seconds") if any(row.get(name) is not None for row in rows)]
+    columns = (*task_class(task).columns, "solver_seconds", "seconds", "cpu_seconds")
+    shown = [name for name in columns if any(row.get(name) is not None for row in rows)]
     header = ["rule", "seeds", *(name.replace("_", " ") for name in shown)]
     return report.table([[row["rule"], str(row["seeds"]), *(_cell(row, name) for name in shown)] for row in rows], header)
 
@@ -96,5 +96,5 @@ def write_comparison(task: str, results: Results, failures: Mapping[str, str], f
     report.write_csv(folder / "compare.csv", rows)
     report.write_json(folder / "compare.json", {"task": task, "rows": rows, "failures": dict(failures)})
     curves = {rule: [r["history"] for r in runs] for rule, runs in results.items()}
-    report.draw_curves(folder / "compare.png", curves, f"{task}: mean and range over the seeds")
+    report.draw_curves(folder / "compare.png", curves, f"{task}: mean and range over the seeds", task_class(task).headline)
     return rows

@@ -96,7 +96,7 @@ class Polynomial(base.Task):
             measured |= {f"loss_p{exponent:g}": losses[:, index], f"exact_loss_p{exponent:g}": exact[:, index]}
         return losses.mean(), measured
 
-    def draw(self, path: Path) -> None:
+    def draw(self, folder: Path) -> None:
         """The chance of the worse category of every latent, sorted, beside that of the twin."""
         from matplotlib.figure import Figure
 
@@ -115,4 +115,4 @@ class Polynomial(base.Task):
             axes.spines[["top", "right"]].set_visible(False)
         panels[0].set_ylabel("chance of the worse category")
         panels[0].legend(frameon=False, fontsize=9)
-        figure.savefig(path, dpi=110, facecolor="white")
+        figure.savefig(folder / "predictions.png", dpi=110, facecolor="white")

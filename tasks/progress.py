@@ -9,9 +9,11 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
+from .report import readable
+
 
 class OneLine(ProgressBar):
-    """Epoch, steps, speed, time left, and the exact match on unseen instances after the last epoch."""
+    """Epoch, steps, speed, time left, and the task's headline on unseen instances after the last epoch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,6 +53,7 @@ class OneLine(ProgressBar):
         if self.bar is None:
             return
         self.bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", refresh=False)
-        known = trainer.callback_metrics.get("exact_match")
+        headline = trainer.lightning_module.headline
+        known = trainer.callback_metrics.get(headline)
         if known is not None:
-            self.bar.set_postfix_str(f"exact match {100 * float(known):.1f} %", refresh=False)
+            self.bar.set_postfix_str(f"{headline.replace('_', ' ')} {readable(headline, float(known))}", refresh=False)

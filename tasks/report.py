@@ -30,6 +30,7 @@ LABELS = {
     "auxiliary_loss": "loss of the rule's own network",
     "exact_match": "exact match",
     "train_exact_match": "exact match in training",
+    "solver_share": "share of training spent in the solver",
     "hamming": "hamming (share of wrong entries)",
     "regret": "regret",
     "cost_ratio": "cost / optimal cost",
@@ -38,7 +39,7 @@ LABELS = {
     "moved": "moved (share with a gradient)",
     "solver_seconds": "solver seconds",
 }
-SHARES = {"exact_match", "train_exact_match", "hamming", "cell_accuracy", "agreement", "moved"}
+SHARES = {"exact_match", "train_exact_match", "hamming", "cell_accuracy", "agreement", "moved", "solver_share"}
 
 
 def versions() -> dict[str, str]:
@@ -81,13 +82,14 @@ def write_result(run: Run, task: Task, folder: Path) -> dict[str, Any]:
         "seconds": last["seconds"],
         "cpu_seconds": last["cpu_seconds"],
         "device": device,
+        "data": task.note,
         "versions": versions(),
         "git_commit": git_commit(),
         "history": task.history,
     }
-    draw_curves(folder / "curve.png", {run.rule: [task.history]}, title=f"{run.task}, {run.name}")
+    draw_curves(folder / "curve.png", {run.rule: [task.history]}, f"{run.task}, {run.name}", task.headline)
     with torch.no_grad():
-        task.draw(folder / "predictions.png")
+        task.draw(folder)
     write_json(folder / "result.json", result)
     return result
 
@@ -154,21 +156,21 @@ def write_csv(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 # ---- pictures; Figure without pyplot needs no screen and keeps no global state ----
 
 
-def draw_curves(file: Path, runs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], title: str) -> None:
-    """Exact match and loss on unseen instances against training steps: the mean over the runs of a name, and their range."""
+def draw_curves(file: Path, runs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], title: str, headline: str) -> None:
+    """Headline and loss on unseen instances against training steps: the mean over the runs of a name, and their range."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")
     figure.suptitle(title, fontsize=11, color=INK)
-    for axes, name, label in zip(figure.subplots(1, 2), ("exact_match", "loss"), ("exact match, %", "loss")):
+    for axes, name in zip(figure.subplots(1, 2), (headline, "loss")):
         for rule, histories in runs.items():
             _draw_band(axes, histories, name, rule)
         axes.set_xlabel("training steps")
-        axes.set_ylabel(f"{label}, unseen instances")
+        axes.set_ylabel(f"{LABELS.get(name, name)}{', %' if name in SHARES else ''}, unseen instances")
         axes.grid(color=LIGHT, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.axes[0].set_ylim(-2, 102)
-    figure.axes[1].set_ylim(bottom=0)
+    if headline in SHARES:
+        figure.axes[0].set_ylim(-2, 102)
     if len(runs) > 1:
         figure.axes[0].legend(frameon=False, fontsize=9)
     _save(figure, file)

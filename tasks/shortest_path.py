@@ -103,10 +103,11 @@ class ShortestPath(base.Task):
             "cell_accuracy": 1 - hamming,
         }
 
-    def draw(self, path: Path) -> None:
+    def draw(self, folder: Path) -> None:
         images, costs, truth = (column[:4] for column in self.test_data)
         seen = self.costs(images)
-        report.draw_maps(path, images.cpu(), seen.cpu(), costs.cpu(), self.layer.solver(seen).cpu(), truth.cpu())
+        path = self.layer.solver(seen)
+        report.draw_maps(folder / "predictions.png", *(x.cpu() for x in (images, seen, costs, path, truth)))
 
 
 class Residual(nn.Module):

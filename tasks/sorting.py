@@ -79,7 +79,7 @@ class Sorting(base.Task):
         loss = functional.cross_entropy(logits, order, reduction="none").sum(1).mean()
         return loss, {"exact_match": ~wrong.any(1), "hamming": wrong.float().mean(1)}
 
-    def draw(self, path: Path) -> None:
+    def draw(self, folder: Path) -> None:
         numbers, order = (column[:6] for column in self.test_data)
         predicted = numbers.gather(1, self.logits(numbers).argmax(1))
-        report.draw_sequences(path, numbers.gather(1, order).cpu(), predicted.cpu())
+        report.draw_sequences(folder / "predictions.png", numbers.gather(1, order).cpu(), predicted.cpu())

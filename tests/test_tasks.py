@@ -258,7 +258,7 @@ def test_a_result_says_what_was_run_and_what_came_out(finished: tuple[Path, dict
     assert stored == json.loads(json.dumps(result))
     assert set(stored) == {
         *("task", "rule", "projection", "noise", "preset", "seed", "config", "metrics", "seconds", "cpu_seconds"),
-        *("device", "versions", "git_commit", "history"),
+        *("device", "data", "versions", "git_commit", "history"),
     }
     assert (stored["task"], stored["preset"], stored["seed"], stored["projection"]) == ("sorting", "quick", 0, None)
     assert stored["rule"].startswith("DAB('batch', weight=10.0, shape=(16,)")
@@ -268,6 +268,7 @@ def test_a_result_says_what_was_run_and_what_came_out(finished: tuple[Path, dict
     assert metrics["auxiliary_loss"] > 0
     assert metrics["moved"] == 1.0
     assert 0 < metrics["solver_seconds"] < stored["seconds"]
+    assert 0 < metrics["solver_share"] < 1
     assert [record["epoch"] for record in stored["history"]] == [1, 2]
     assert [record["step"] for record in stored["history"]] == [4, 8]
     assert stored["versions"]["torch"] == torch.__version__
@@ -293,8 +294,8 @@ def assert_picture(file: Path) -> None:
 
 def test_the_same_seed_gives_the_same_run_and_another_gives_another(finished: tuple[Path, dict], tmp_path: Path) -> None:
     again, other = run_sorting(tmp_path / "again"), run_sorting(tmp_path / "other", seed=1)
-    timeless = [{k: v for k, v in finished[1]["metrics"].items() if k != "solver_seconds"}]
-    assert [{k: v for k, v in again["metrics"].items() if k != "solver_seconds"}] == timeless
+    timeless = [{k: v for k, v in finished[1]["metrics"].items() if not k.startswith("solver_")}]
+    assert [{k: v for k, v in again["metrics"].items() if not k.startswith("solver_")}] == timeless
     assert other["metrics"]["loss"] != again["metrics"]["loss"]
 
 
@@ -363,7 +364,7 @@ def test_summaries_are_means_and_sample_deviations() -> None:
     assert rows[0]["exact_match"] == pytest.approx(0.6)
     assert rows[0]["exact_match_std"] == pytest.approx(0.1 * math.sqrt(2))
     assert rows[1]["exact_match_std"] is None
-    table = comparing.comparison_table(rows).splitlines()
+    table = comparing.comparison_table("sorting", rows).splitlines()
     assert table[2].split() == ["dab", "2", "60.00", "±", "14.14", "%", "1", "±", "0", "2", "±", "0"]
     assert table[3].split() == ["identity", "1", "50.00", "%", "1", "2"]
 
