@@ -52,11 +52,9 @@ _IDX = {  # file -> MD5, as their owners give them
         },
     ),
 }
-_CIFAR = (
-    "cifar-10-python.tar.gz",
-    "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
-    "c58f30108f718f92721af3b95e74349a",
-)
+_CIFAR = "cifar-10-python.tar.gz"
+_CIFAR_AT = f"https://www.cs.toronto.edu/~kriz/{_CIFAR}"
+_CIFAR_MD5 = "c58f30108f718f92721af3b95e74349a"
 _OMNIGLOT = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
 _OMNIGLOT_ZIPS = {
     "images_background.zip": "68d2efa1b9178cc56df9314c21c6e718",
