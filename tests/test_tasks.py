@@ -328,7 +328,7 @@ def test_a_resumed_run_ends_as_if_it_had_never_stopped(fresh: bool, tmp_path: Pa
     for a, b in zip(whole["history"], parts["history"], strict=True):
         assert a["test"] == b["test"]
         timeless = {"solver_seconds": 0, "train_seconds": 0}
-            assert a["train"] | timeless == b["train"] | timeless
+        assert a["train"] | timeless == b["train"] | timeless
 
 
 def test_checkpoints_of_an_unknown_run_are_not_continued(tmp_path: Path) -> None:
