@@ -7,6 +7,7 @@ the batch: mapping a layer is still one call of the solver.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -383,3 +384,31 @@ def given_gradient(value: Tensor, tensor: Tensor, gradient: Tensor) -> Tensor:
     A second derivative through `gradient` is refused.  # (*B), (*B, *E), (*B, *E) -> (*B)
     """
     return _apply(_GivenGradient, value, tensor, gradient)
+
+
+class _Watched(torch.autograd.Function):
+    """The identity; its gradient is shown to somebody on its way, whole also where a dimension is mapped."""
+
+    @staticmethod
+    def forward(x, note):
+        return x.view_as(x)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.note = inputs[1]
+
+    @staticmethod
+    def backward(ctx, grad):
+        ctx.note(grad.detach())
+        return grad, None
+
+    @staticmethod
+    def vmap(info, in_dims, x, note):
+        return _Watched.apply(x.movedim(in_dims[0], 0), note), 0
+
+
+def watch_gradient(x: Tensor, note: Callable[[Tensor], None]) -> Tensor:
+    """`x`, whose gradient `note` is shown when it passes: with the mapped dimension in front under `torch.func.vmap`, where
+    a hook cannot be.  # (*B) -> (*B)
+    """
+    return _apply(_Watched, x, note)
