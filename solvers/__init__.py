@@ -37,6 +37,7 @@ from .shortest_path import GridShortestPath as GridShortestPath
 from .shortest_path import grid_graph as grid_graph
 from .sorting import Permutation as Permutation
 from .sorting import Ranking as Ranking
+from .sorting import Sort as Sort
 from .sorting import argsort as argsort
 from .sorting import assignment_scores as assignment_scores
 from .sorting import sort as sort

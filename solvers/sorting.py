@@ -1,4 +1,4 @@
-"""Sorting: the rank vector, the permutation matrix, and what can be made of them.
+"""Sorting: the rank vector, the permutation matrix, the sorted values, and what can be made of them.
 
 `Ranking` is linear in its scores, so every rule works with it. A permutation matrix has another shape than the scores it sorts.
 There are two ways to it: `Permutation` with a rule for hard functions (DAB, perturbation, a relaxation), or
@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -112,6 +113,40 @@ class Permutation(Solver):
         return torch.where((y != 0).any(-1), y.argmax(-1), -1)
 
 
+@dataclass(frozen=True)
+class Sort(Solver):
+    """The values in ascending order: the sort non-linearity of DAB (Ramapuram & Webb, 2020).
+
+    A hard function of the scores, and no optimum over a set that they leave alone. Wherever no two scores are equal it has a
+    derivative, the permutation that sorts: `StraightThrough(ProjectedSort(strength))` passes exactly that, if `1 / strength` is
+    more than any gap of neighbouring values. Plain straight-through and identity pass a gradient to the entry that stands in a
+    place, and not to the one whose value came there. Instance data: `mask` (B, n); the entries in the mask are sorted among
+    themselves. Shapes: `(B, n) -> (B, n)`.
+
+    >>> Sort()(torch.tensor([[0.3, 0.1, 0.2]]))
+    tensor([[0.1000, 0.2000, 0.3000]])
+    """
+
+    linear = False
+    torch_native = True
+
+    @property
+    def scale_free(self) -> bool:
+        return False
+
+    def solve(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:
+        check_mask(self, scores, mask)
+        if mask is None:
+            return _ascending(scores)
+        highest = torch.inf if scores.is_floating_point() else torch.iinfo(scores.dtype).max
+        values = _ascending(torch.where(mask, scores, highest))
+        place = (mask.cumsum(-1) - 1).clamp_min(0)  # the lowest value goes to the first entry in the mask
+        return torch.where(mask, values.gather(-1, place), 0)
+
+    def tangent(self, direction: Tensor, mask: Tensor | None = None) -> Tensor:
+        return direction if mask is None else torch.where(mask, direction, 0)
+
+
 def argsort(ranks: Tensor) -> Tensor:
     """The order that ranks tell: where rank 1, 2, ... stands; -1 beyond the last rank.  # (*S, n) -> (*S, n)
 
@@ -154,6 +189,12 @@ def assignment_scores(scores: Tensor, descending: bool = False) -> Tensor:
     """
     places = torch.linspace(-1, 1, scores.shape[-1], dtype=scores.dtype, device=scores.device)
     return (places.flip(0) if descending else places).unsqueeze(-1) * scores.unsqueeze(-2)
+
+
+def _ascending(scores: Tensor) -> Tensor:
+    if scores.device.type == "cpu" and scores.dtype != torch.bfloat16 and not torch.compiler.is_compiling():
+        return torch.from_numpy(np.sort(scores.detach().numpy(), -1))  # NumPy sorts with vector instructions
+    return scores.sort(-1).values
 
 
 def _ranks(scores: Tensor, mask: Tensor | None, descending: bool) -> Tensor:

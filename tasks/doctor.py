@@ -85,6 +85,7 @@ EXAMPLES: dict[str, Example] = {
     "RoutingTSP": ROUND_TRIP,
     "Segmentation": Example([[1.0, 5.0, 0.0], [0.0, 1.0, 3.0], [0.0, 0.0, 2.0]], [[0, 1, 0], [0, 0, 0], [0, 0, 1]]),
     "Sign": Example([-2.0, 0.1, 0.7], [-1, 0, 1], fields={"margin": 0.5}),
+    "Sort": Example([0.3, 0.1, 0.2], [0.1, 0.2, 0.3]),
     "SpanningTree": Example([1.0, 3.0, 2.0], [1, 0, 1], fields={"graph": TRIANGLE}),
     "TSP": ROUND_TRIP,
     "Threshold": Example([-2.0, 0.1, 0.7], [0, 1, 1]),

@@ -43,7 +43,7 @@ from solverlayers.solvers.quadratic_assignment import ExactQuadraticAssignment, 
 from solverlayers.solvers.segmentation import Segmentation
 from solverlayers.solvers.selection import Argmax, TopK
 from solverlayers.solvers.shortest_path import Graph, GraphShortestPath, GridEdgeShortestPath, GridShortestPath, grid_graph
-from solverlayers.solvers.sorting import Permutation, Ranking
+from solverlayers.solvers.sorting import Permutation, Ranking, Sort
 from solverlayers.solvers.spanning_tree import DenseSpanningTree, MaxDenseSpanningTree, MaxSpanningTree, SpanningTree
 from solverlayers.solvers.tsp import TSP, TourSearch
 from solverlayers.testing import pad_at_end
@@ -458,6 +458,8 @@ SOLVERS: dict[str, SolverCase] = {
     "ranking_descending": SolverCase(Ranking(descending=True), (4,), rank_vectors(4), native=True),
     "ranking_mask": SolverCase(Ranking(), (5,), lambda mask: rank_vectors(5, mask), ragged(5, 0), native=True),
     "permutation": SolverCase(Permutation(), (4,), output_shape=(4, 4), native=True),
+    "sort": SolverCase(Sort(), (4,), native=True, alike=False),
+    "sort_mask": SolverCase(Sort(), (5,), instance=ragged(5, 0), native=True, alike=False),
     "assignment": SolverCase(Assignment(), (3, 3), matchings(3, 3)),
     "assignment_wide": SolverCase(Assignment(), (2, 4), matchings(2, 4)),
     "assignment_tall": SolverCase(MaxAssignment(), (4, 3), matchings(4, 3)),

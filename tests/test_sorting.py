@@ -10,8 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import rankdata
 
+from solverlayers import SolverLayer
+from solverlayers.relaxations import ProjectedSort
+from solverlayers.rules import Blackbox, Identity, StraightThrough
 from solverlayers.solvers.kernels import library, ranking
-from solverlayers.solvers.sorting import Permutation, Ranking, _torch_ranks, argsort, assignment_scores, sort
+from solverlayers.solvers.sorting import Permutation, Ranking, Sort, _torch_ranks, argsort, assignment_scores, sort
 
 needs_kernel = pytest.mark.skipif(library() is None, reason="the compiled kernels are not built")
 DTYPES = [torch.float32, torch.float64, torch.int32, torch.int64]
@@ -253,7 +256,44 @@ def test_shapes_and_layouts():
     assert not Ranking()(torch.randn(2, 3, requires_grad=True)).requires_grad
 
 
-@pytest.mark.parametrize("solver", [Ranking(), Ranking(descending=True), Permutation()], ids=repr)
+@pytest.mark.parametrize("dtype", [*DTYPES, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("kind", KINDS)
+def test_sorted_values(kind, dtype):
+    """The values in the mask, sorted, fill the entries of the mask; against Python."""
+    x = cast(scores_of(kind, 4, 9), dtype)
+    mask = torch.rand(4, 9, generator=generator(1)) < 0.7
+    mask[0], mask[1] = True, False
+    for row, used, y in zip(x, mask, Sort()(x, mask=mask)):
+        assert y[used].tolist() == sorted(row[used].tolist())
+        assert y[~used].eq(0).all()
+    assert Sort()(x).tolist() == [sorted(row) for row in x.tolist()]
+
+
+def test_the_derivative_of_sorted_values():
+    """Almost everywhere it is the permutation that sorts: that of a soft sort with a small strength."""
+    x = scores_of("normal", 5, 8).float().requires_grad_()
+    upstream = torch.randn(5, 8, generator=generator(3))
+    order = x.detach().argsort(-1)
+    true = torch.zeros(5, 8).scatter_(-1, order, upstream)
+    strength = 0.99 / x.detach().sort(-1).values.diff(dim=-1).max().item()
+    y = SolverLayer(Sort(), StraightThrough(ProjectedSort(strength)))(x)
+    torch.testing.assert_close(torch.autograd.grad(y, x, upstream)[0], true)
+    plain = torch.autograd.grad(SolverLayer(Sort(), StraightThrough())(x), x, upstream)[0]
+    assert torch.equal(plain, upstream)  # to the entry that stands there, whatever value came to it
+
+
+def test_sorted_values_are_no_optimum():
+    message = (
+        "Blackbox solves again with shifted scores, which needs a solver that maximises <scores, y>; Sort() is a general hard "
+        "function. Use DAB, Perturbed, or StraightThrough with a relaxation."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        SolverLayer(Sort(), Blackbox(step=1.0))
+    with pytest.raises(ValueError, match="a norm projection changes the solutions of Sort"):
+        SolverLayer(Sort(), Identity(), projection="std")
+
+
+@pytest.mark.parametrize("solver", [Ranking(), Ranking(descending=True), Permutation(), Sort()], ids=repr)
 def test_compiles_whole(solver):
     x = scores_of("tied", 4, 6).float()
     mask = torch.tensor([True, True, False, True, True, True]).expand(4, 6)
