@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from solverlayers import Solver, SolverLayer
+from solverlayers.autograd import watch_gradient
 from solverlayers.noise import Noise
 from solverlayers.rules import Rule
 
@@ -159,25 +160,35 @@ class Task(LightningModule):
 
     def solve(self, scores: Tensor, **instance: Tensor) -> Tensor:
         """The solutions of the layer; the rule's own loss and the gradient at the scores are noted.  # (B, *E) -> (B, *E)"""
+        if self.training:
+            scores = watch_gradient(scores, self.note_gradient)
         y = self.layer(scores, **instance)
         if self.training:
             self.auxiliary = self.layer.auxiliary_loss(scores, y, **instance)
-            scores.register_hook(self._note_gradient)
         else:
             self.agreement = self.layer.agreement(scores, y, **instance).expand(len(scores))
         return y
 
-    def _note_gradient(self, gradient: Tensor) -> None:
+    def note_gradient(self, gradient: Tensor) -> None:
+        """Take note of the gradient at the scores of a batch.  # (B, *E)"""
         self.meter.add("moved", gradient.flatten(1).any(1))
 
     # ---- what Lightning calls ----
 
     def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.Adam(self.parameters(), lr=self.config.lr)
+        return self.configure_optimizers_for(self.parameters())
+
+    def configure_optimizers_for(self, parameters: Iterable[Tensor]) -> Any:
+        """The optimiser of these weights with its schedule, as Lightning wants them."""
+        optimizer = self.make_optimizer(parameters)
         schedule = self.make_schedule(optimizer)
         if schedule is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def make_optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
+        """What moves the weights."""
+        return torch.optim.Adam(parameters, lr=self.config.lr)
 
     def make_schedule(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler | None:
         """How the learning rate changes from step to step; None for not at all."""
@@ -232,16 +243,23 @@ class Task(LightningModule):
         self.epoch_start = time.perf_counter()
 
     def training_step(self, step: int) -> Tensor:
+        objective, loss, measured = self(*self.training_batch(step))
+        self.note_measured(loss, measured)
+        return objective
+
+    def training_batch(self, step: int) -> Batch:
+        """The instances of a step."""
         size = self.config.batch
-        batch = (
-            self.sample(size, self.stream)
-            if self.config.fresh
-            else tuple(column[self.order[step * size : (step + 1) * size]] for column in self.train_data)
-        )
+        if self.config.fresh:
+            return self.sample(size, self.stream)
+        return tuple(column[self.order[step * size : (step + 1) * size]] for column in self.train_data)
+
+    def forward(self, *batch: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """What is minimised, the loss in it, and measurements of the instances: a pure function of the weights."""
         self.auxiliary = torch.zeros((), device=self.device)
         loss, measured = self.measure(batch)
-        self._note(loss, measured | {"auxiliary_loss": self.auxiliary.expand(len(batch[0]))})
-        return loss + self.auxiliary
+        auxiliary = self.auxiliary
+        return loss + auxiliary, loss, measured | {"auxiliary_loss": auxiliary.expand(len(batch[0]))}
 
     def on_validation_epoch_start(self) -> None:
         spent = {"solver_seconds": self.stopwatch.read(), "train_seconds": time.perf_counter() - self.epoch_start}
@@ -250,16 +268,21 @@ class Task(LightningModule):
     def validation_step(self, step: int) -> None:
         size = self.test_batch
         loss, measured = self.measure(tuple(column[step * size : (step + 1) * size] for column in self.test_data))
-        self._note(loss, measured | {"agreement": self.agreement})
+        self.note_measured(loss, measured | {"agreement": self.agreement})
 
-    def _note(self, loss: Tensor, measured: dict[str, Tensor]) -> None:
+    def note_measured(self, loss: Tensor, measured: dict[str, Tensor]) -> None:
+        """Take note of the loss of a batch and of what was measured of its instances."""
         for name, values in measured.items():
             self.meter.add(name, values)
         self.meter.add("loss", loss.expand(len(next(iter(measured.values())))))
 
     def on_validation_epoch_end(self) -> None:
+        self.note_epoch()
+        self.log(self.headline, self.history[-1]["test"][self.headline], prog_bar=True)
+
+    def note_epoch(self) -> None:
+        """Close the record of an epoch."""
         test = {name: value for name, value in self.meter.means(self).items() if not np.isnan(value)}
-        self.log(self.headline, test[self.headline], prog_bar=True)
         self.history.append(
             {
                 "epoch": self.current_epoch + 1,

@@ -54,6 +54,9 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("task", metavar="TASK", help="a task of `solverlayers list`")
     compare.add_argument("--rules", metavar="SPECS", required=True, help='such as "dab,identity,blackbox(step=20)"')
     compare.add_argument("--seeds", type=int, default=3, help="runs per rule, with seeds 0, 1, ... (3)")
+    compare.add_argument(
+        "--together", action="store_true", help="train the seeds of a rule as one stacked model; times are of all"
+    )
     _shared(compare)
     compare.set_defaults(command=_compare)
 
@@ -137,7 +140,7 @@ def _compare(a: argparse.Namespace) -> int:
         for seed in range(a.seeds)
     ]
     folder = a.out or Path("runs") / runs[0].task / "compare"
-    results, failures = compare(runs, folder, _hardware(a))
+    results, failures = compare(runs, folder, _hardware(a), a.together)
     if not is_main_process():
         return 0
     if results:

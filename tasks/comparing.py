@@ -9,30 +9,61 @@ from pathlib import Path
 from typing import Any
 
 from . import report
-from .running import Hardware, Run, is_finished, task_class, train
+from .running import Hardware, Run, is_finished, task_class, train, train_together
 from .specs import SpecError
 
 Results = dict[str, list[dict[str, Any]]]
 
 
-def compare(runs: Sequence[Run], folder: Path, hardware: Hardware) -> tuple[Results, dict[str, str]]:
-    """Run what is not finished yet. Results by rule, and for rules that could not be run to their end the reason."""
-    results: Results = {}
+def compare(runs: Sequence[Run], folder: Path, hardware: Hardware, together: bool = False) -> tuple[Results, dict[str, str]]:
+    """Run what is not finished yet. Results by rule, and for rules that could not be run to their end the reason.
+
+    With `together` the seeds of a rule are trained as one stacked model.
+    """
     failures: dict[str, str] = {}
-    for number, run in enumerate(runs, 1):
-        place = folder / run.name
-        if (place / "run.json").exists():
-            refuse_other(run, place)
-        if not is_finished(place):
-            print(f"[{number}/{len(runs)}] {run.rule}, seed {run.seed}", flush=True)
-            try:
-                execute(run, place, hardware)
-            except ValueError as error:  # a diverged network, an instance without a solution: the other rules go on
-                failures[run.rule] = f"seed {run.seed}: {error}"
-                continue
-        if is_finished(place):
-            results.setdefault(run.rule, []).append(report.read_result(place))
+    for run in runs:
+        if (folder / run.name / "run.json").exists():
+            refuse_other(run, folder / run.name)
+    groups = _groups(runs) if together else [[run] for run in runs]
+    for number, group in enumerate(groups, 1):
+        if all(is_finished(folder / run.name) for run in group):
+            continue
+        seeds = f"seed{'s' if len(group) > 1 else ''} {', '.join(str(run.seed) for run in group)}"
+        print(f"[{number}/{len(groups)}] {group[0].rule}, {seeds}", flush=True)
+        try:
+            if len(group) > 1:
+                execute_together(group, folder, hardware)
+            else:
+                execute(group[0], folder / group[0].name, hardware)
+        except ValueError as error:  # a diverged network, an instance without a solution: the other rules go on
+            failures[group[0].rule] = f"{seeds}: {error}"
+    results: Results = {}
+    for run in runs:
+        if is_finished(folder / run.name):
+            results.setdefault(run.rule, []).append(report.read_result(folder / run.name))
     return results, failures
+
+
+def _groups(runs: Sequence[Run]) -> list[list[Run]]:
+    """Runs that differ by their seeds alone."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(repr(dataclasses.replace(run, seed=0)), []).append(run)
+    return list(groups.values())
+
+
+def execute_together(runs: Sequence[Run], folder: Path, hardware: Hardware) -> None:
+    """Train seeds as one model, or go on with it, and write what each leaves behind."""
+    place = folder / f"{runs[0].name}-and-{len(runs) - 1}-more"
+    if (place / "run.json").exists():
+        refuse_other(runs[0], place)
+    try:
+        tasks = train_together(runs, place, hardware) or []
+    except RuntimeError as error:  # a rule that adapts itself, an operation that torch.func.vmap does not know
+        raise SpecError(f"these runs do not go together ({error}). Compare them one by one, without --together.") from error
+    for run, task in zip(runs, tasks):
+        run.save(folder / run.name)
+        report.write_result(run, task, folder / run.name, [other.seed for other in runs])
 
 
 def execute(run: Run, folder: Path, hardware: Hardware) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ tensor, each beside a twin that follows the exact gradient; the distance to it i
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,9 +62,9 @@ class Polynomial(base.Task):
     def shape(config: Config) -> tuple[int, ...]:
         return (2,)
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
+    def make_optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
         # The loss is a mean over problems that do not know of each other; Adam forgets that factor if its epsilon has it too.
-        return torch.optim.Adam(self.parameters(), lr=self.config.lr, eps=1e-8 / self.logits[..., 0, 0].numel())
+        return torch.optim.Adam(parameters, lr=self.config.lr, eps=1e-8 / self.logits[..., 0, 0].numel())
 
     def sample(self, size: int, generator: torch.Generator) -> base.Batch:
         return (torch.empty(size, 0, device=generator.device),)  # there are no data, only draws
@@ -78,8 +79,9 @@ class Polynomial(base.Task):
         zeros, ones = (self.polynomial(torch.full_like(p, value)) for value in (0.0, 1.0))
         return zeros + (ones - zeros) * p.mean(-1)
 
-    def training_step(self, step: int) -> Tensor:
-        return super().training_step(step) + self.expected(self.exact_logits).mean()
+    def forward(self, *batch: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        objective, loss, measured = super().forward(*batch)
+        return objective + self.expected(self.exact_logits).mean(), loss, measured
 
     def measure(self, batch: base.Batch) -> tuple[Tensor, dict[str, Tensor]]:
         draws = self.solve(self.logits.expand(len(batch[0]), *self.logits.shape))  # (B, R, P, latents, 2)

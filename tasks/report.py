@@ -70,8 +70,11 @@ def git_commit() -> str | None:
         return None
 
 
-def write_result(run: Run, task: Task, folder: Path) -> dict[str, Any]:
-    """Pictures first, `result.json` last: where it is, the run is complete. Returns its content."""
+def write_result(run: Run, task: Task, folder: Path, together: Sequence[int] = ()) -> dict[str, Any]:
+    """Pictures first, `result.json` last: where it is, the run is complete. Returns its content.
+
+    `together` are the seeds that were trained as one model; times are then those of all.
+    """
     last = task.history[-1]
     device = torch.cuda.get_device_name() if task.device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
     result = {
@@ -79,6 +82,7 @@ def write_result(run: Run, task: Task, folder: Path) -> dict[str, Any]:
         "rule": repr(task.layer.rule),
         "noise": None if task.layer.noise is None else repr(task.layer.noise),
         "metrics": task.metrics(),
+        "together": list(together),
         "seconds": last["seconds"],
         "cpu_seconds": last["cpu_seconds"],
         "device": device,

@@ -9,14 +9,15 @@ import logging
 import os
 import re
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_type_hints
 
 from .specs import SpecError, choose, make_noise, make_projection, make_rule, parse_value
 
 if TYPE_CHECKING:
-    from lightning.pytorch import Callback
+    from lightning.pytorch import Callback, LightningModule
 
     from .base import Task
 
@@ -177,6 +178,28 @@ def is_main_process() -> bool:
 
 def train(run: Run, folder: Path, hardware: Hardware) -> Task | None:
     """Train, or go on from the last checkpoint of the folder. The trained module, or None on all but the first device."""
+    return _fit(run, folder, hardware, run.build)
+
+
+def train_together(runs: Sequence[Run], folder: Path, hardware: Hardware) -> list[Task] | None:
+    """`train` for runs that differ by their seeds alone, as one stacked model; the folder holds its checkpoints."""
+    from .together import Together
+
+    together = _fit(runs[0], folder, hardware, lambda: Together([_seeded(run) for run in runs]))
+    return None if together is None else [cast("Task", member) for member in together.members]
+
+
+def _seeded(run: Run) -> Task:
+    import torch
+
+    torch.manual_seed(run.seed)  # as `seed_everything` does for a run alone: the same weights to begin with
+    return run.build()
+
+
+Module = TypeVar("Module", bound="LightningModule")
+
+
+def _fit(run: Run, folder: Path, hardware: Hardware, build: Callable[[], Module]) -> Module | None:
     from lightning.pytorch import Trainer, seed_everything
 
     last = folder / "checkpoints" / "last.ckpt"
@@ -186,23 +209,23 @@ def train(run: Run, folder: Path, hardware: Hardware) -> Task | None:
         if is_main_process():
             run.save(folder)
         seed_everything(run.seed, verbose=False)
-        task = run.build()
+        module = build()
         trainer = Trainer(
             accelerator="auto",
             devices=int(hardware.devices) if re.fullmatch(r"-?\d+", hardware.devices) else hardware.devices,
             num_nodes=hardware.num_nodes,
             strategy=hardware.strategy,
-            max_epochs=task.config.epochs,
+            max_epochs=run.config["epochs"],
             logger=False,
             callbacks=_callbacks(folder, hardware.progress),
             enable_progress_bar=hardware.progress,
             enable_model_summary=False,
             num_sanity_val_steps=0,
         )
-        trainer.fit(task, ckpt_path=str(last) if last.exists() else None)
+        trainer.fit(module, ckpt_path=str(last) if last.exists() else None)
     if trainer.interrupted:
         raise KeyboardInterrupt
-    return task.eval() if trainer.is_global_zero else None
+    return module.eval() if trainer.is_global_zero else None
 
 
 def _callbacks(folder: Path, progress: bool) -> list[Callback]:

@@ -51,7 +51,7 @@ def test_replicas_and_exponents_do_not_know_of_each_other():
     """Each problem moves as it would alone: Adam does not notice the mean over problems."""
     torch.manual_seed(0)
     task = Run.make("polynomial", settings=["latents=4", "replicas=3"]).build()
-    optimizer, start = task.configure_optimizers(), task.exact_logits.detach().clone()
+    optimizer, start = task.make_optimizer(task.parameters()), task.exact_logits.detach().clone()
     alone = start[1, 2].clone().requires_grad_()
     single = torch.optim.Adam([alone], lr=task.config.lr)
     for _ in range(20):

@@ -1,0 +1,112 @@
+"""Several seeds of a task as one model: their weights are stacked, and one step of it is a step of each.
+
+The mathematics of a seed is that of a run alone; the noise that rules draw is not, because all seeds draw from one stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+
+from .base import Task
+
+
+class Together(LightningModule):
+    """The tasks, which must differ by their seeds alone. They train as one model, and are tested and drawn one by one."""
+
+    def __init__(self, members: Sequence[Task]):
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        stacked, buffers = stack_module_state(list(members))
+        self.stacked = nn.ParameterList(stacked.values())
+        self.names = list(stacked), list(buffers)
+        for index, buffer in enumerate(buffers.values()):
+            self.register_buffer(f"stacked_buffer{index}", buffer)
+        self.members.requires_grad_(False)  # the stacked weights learn; members take them over when they are tested
+        self.first.note_gradient = self._note_gradients
+        self.config, self.headline = self.first.config, self.first.headline
+
+    @property
+    def first(self) -> Task:
+        """The member whose structure all the others share."""
+        return self.members[0]  # type: ignore[return-value]
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The stacked parameters and buffers by their names in a member."""
+        parameters, buffers = self.names
+        stored = (self.get_buffer(f"stacked_buffer{index}") for index in range(len(buffers)))
+        return dict(zip(parameters, self.stacked)), dict(zip(buffers, stored))
+
+    def spread(self) -> None:
+        """Give every member its weights."""
+        parameters, buffers = self.state()
+        for index, member in enumerate(self.members):
+            member.load_state_dict({name: value[index] for name, value in {**parameters, **buffers}.items()}, strict=False)
+
+    def _note_gradients(self, gradient: Tensor) -> None:  # (S, B, *E)
+        for member, own in zip(self.members, gradient):
+            member.meter.add("moved", own.flatten(1).any(1))
+
+    # ---- what Lightning calls ----
+
+    def setup(self, stage: str) -> None:
+        for member in self.members:
+            member.trainer = self.trainer
+
+    def configure_optimizers(self) -> Any:
+        return self.first.configure_optimizers_for(self.stacked)
+
+    def train_dataloader(self) -> range:
+        return self.first.train_dataloader()
+
+    def val_dataloader(self) -> range:
+        return self.first.val_dataloader()
+
+    def on_fit_start(self) -> None:
+        for member in self.members:
+            member.on_fit_start()
+
+    def on_train_epoch_start(self) -> None:
+        for member in reversed(self.members):  # the first one last: its seed is that of what rules draw
+            member.train().on_train_epoch_start()
+
+    def training_step(self, step: int) -> Tensor:
+        batch = (torch.stack(column) for column in zip(*(member.training_batch(step) for member in self.members)))
+
+        def objective(parameters: dict, buffers: dict, *batch: Tensor) -> tuple:
+            return functional_call(self.first, (parameters, buffers), batch)
+
+        objectives, losses, measured = vmap(objective, randomness="different")(*self.state(), *batch)
+        for index, member in enumerate(self.members):
+            member.note_measured(losses[index], {name: values[index] for name, values in measured.items()})
+        return objectives.sum()
+
+    def on_validation_epoch_start(self) -> None:
+        self.spread()
+        for member in self.members:
+            member.eval().on_validation_epoch_start()
+            member.train_means["solver_seconds"] = self.first.train_means[
+                "solver_seconds"
+            ]  # the solver of the first served all
+
+    def validation_step(self, step: int) -> None:
+        for member in self.members:
+            member.validation_step(step)
+
+    def on_validation_epoch_end(self) -> None:
+        for member in self.members:
+            member.note_epoch()
+        headline = [member.history[-1]["test"][self.headline] for member in self.members]
+        self.log(self.headline, sum(headline) / len(headline), prog_bar=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["history"] = [member.history for member in self.members]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        for member, history in zip(self.members, checkpoint["history"]):
+            member.history = history
