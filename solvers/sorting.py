@@ -128,6 +128,7 @@ class Sort(Solver):
     """
 
     linear = False
+    hull = "sorted values"
     torch_native = True
 
     @property

@@ -42,7 +42,7 @@ from solverlayers.solvers.dynamic_programs import DTW
 from solverlayers.solvers.elementwise import Sign, Threshold
 from solverlayers.solvers.grid_path import GridShortestPath
 from solverlayers.solvers.selection import Argmax, TopK
-from solverlayers.solvers.sorting import Permutation, Ranking
+from solverlayers.solvers.sorting import Permutation, Ranking, Sort
 from solverlayers.testing import check_rule
 
 VECTORS = [
@@ -452,6 +452,8 @@ LIMITS = [
     (Ranks(SoftSort(1e-4)), Ranking(descending=True), (6,)),
     (NeuralSort(1e-4), Permutation(), (6,)),
     (SoftSort(1e-4, descending=True), Permutation(descending=True), (6,)),
+    (ProjectedSort(1e-4), Sort(), (6,)),
+    (EntropicSort(1e-4), Sort(), (6,)),
     (Sigmoid(1e-4), Threshold(), (6,)),
     (Tanh(1e-4), Sign(), (6,)),
     (HardTanh(1e-4), Sign(), (6,)),
@@ -543,6 +545,7 @@ ADVICE = (
             "it takes each entry by itself, and entries of the solver's solutions depend on all scores",
         ),
         (ProjectedSort(), TopK(2), "its points are sorted values, and solutions of the solver maximise an objective"),
+        (Tanh(), Sort(), "it takes each entry by itself, and entries of the solver's solutions depend on all scores"),
     ],
     ids=lambda value: "" if isinstance(value, str) else repr(value),
 )

@@ -84,7 +84,7 @@ class Relaxation:
             return f"its points {mine} a constant sum, and solutions of the solver {theirs}"
         if solver.linear and self.binary is not None and self.binary != solver.binary:
             return f"it relaxes solutions {'of' if self.binary else 'other than'} zeros and ones, and the solver has others"
-        if solver.linear and self.separable and not solver.separable:
+        if (solver.linear or solver.hull is not None) and self.separable and not solver.separable:
             return "it takes each entry by itself, and entries of the solver's solutions depend on all scores"
         for name in self.shared:
             if not hasattr(solver, name) or getattr(solver, name) != getattr(self, name):

@@ -84,6 +84,8 @@ class EntropicRank(_Rank):
 
 @dataclass(frozen=True)
 class _Sort(_Permutahedral):
+    hull = "sorted values"
+
     def relax(self, theta: Tensor, mask: Tensor | None) -> Tensor:  # (*S, B, n) -> (*S, B, n)
         used = usable(theta, mask)
         count = used.sum(-1, keepdim=True)
