@@ -32,6 +32,18 @@ class Solution:
     bound: Tensor
     duals: dict[str, Tensor] = field(default_factory=dict)
 
+    @property
+    def gap(self) -> Tensor:
+        """How far the objective may be from the optimum: `|bound - objective| / |objective|`, 0 where both are equal, NaN
+        where no bound is known.  # (B,)
+
+        >>> one = torch.ones(3)
+        >>> Solution(None, 4 * one, one > 1, torch.tensor([5.0, 4.0, torch.nan])).gap
+        tensor([0.2500, 0.0000,    nan])
+        """
+        distance = (self.bound - self.objective).abs()
+        return torch.where(distance == 0, 0, distance / self.objective.abs())
+
 
 def inner(a: Tensor, b: Tensor, event_dim: int) -> Tensor:
     """`<a, b>` over the last `event_dim` dimensions; entries where `b` is zero never count.  # (..., *E) -> (...)"""
@@ -94,7 +106,11 @@ class Solver(ABC):
         if not self.linear:  # it optimises nothing
             nan = torch.full((len(y),), torch.nan, device=y.device)
             return Solution(y, nan, torch.zeros(len(y), dtype=torch.bool, device=y.device), nan)
-        objective = inner(scores[0], y, self.event_dim) + self.offset(y, **instance)
+        if isinstance(y, tuple):
+            first, *others = [inner(part, found, found.ndim - 1) for part, found in zip(scores, y)]
+            objective = sum(others, first)
+        else:
+            objective = inner(scores[0], y, self.event_dim) + self.offset(y, **instance)
         unknown = torch.full_like(objective, torch.nan, dtype=torch.promote_types(objective.dtype, torch.float32))
         return Solution(
             y,

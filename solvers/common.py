@@ -5,7 +5,45 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from solverlayers.errors import InfeasibleError, InstanceError, first_instance
 from solverlayers.solver import Solver
+
+_NATIVE = (torch.float32, torch.float64)
+
+
+def native(solver: Solver, scores: Tensor) -> Tensor:
+    """`scores` in a type in which they are compared and summed: float64 for integers, which is exact up to 2**53."""
+    if scores.dtype in _NATIVE:
+        return scores
+    if scores.dtype == torch.bool or scores.is_complex():
+        raise TypeError(
+            f"{type(solver).__name__}: scores are {scores.dtype}; use real or integer numbers, such as `scores.float()`."
+        )
+    return scores.to(torch.float32 if scores.is_floating_point() else torch.float64)
+
+
+def alike(*scores: Tensor) -> list[Tensor]:
+    """All in the most precise of their types."""
+    dtype = max((s.dtype for s in scores), key=lambda dtype: dtype.itemsize)
+    return [s.to(dtype) for s in scores]
+
+
+def refuse(solver: Solver, invalid: Tensor, failed: Tensor, problem: str, advice: str) -> None:
+    """Names the first instance that is `invalid (B,)`, with an infinite score, or has `failed (B,)` because of a `problem`."""
+    name = type(solver).__name__
+    if invalid.any():
+        wrong = "score of plus infinity" if solver.sense == "max" else "cost of minus infinity"
+        forbids = "A score of minus infinity" if solver.sense == "max" else "An infinite cost"
+        raise InstanceError(
+            f"{name}: instance {first_instance(invalid)} has a {wrong} ({int(invalid.sum())} of {len(invalid)} instances). "
+            f"{forbids} forbids; {wrong.partition(' of ')[2]} would outweigh everything.",
+            invalid,
+        )
+    if failed.any():
+        raise InfeasibleError(
+            f"{name}: instance {first_instance(failed)} {problem} ({int(failed.sum())} of {len(failed)} instances). {advice}",
+            failed,
+        )
 
 
 def check_mask(solver: Solver, scores: Tensor, mask: Tensor | None) -> None:

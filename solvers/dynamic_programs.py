@@ -7,15 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from solverlayers.errors import InfeasibleError, InstanceError, first_instance
-from solverlayers.solver import Solution, Solver, inner
+from solverlayers.errors import InfeasibleError, first_instance
+from solverlayers.solver import Solver
 
 from . import chain_paths
-from .common import check_mask, remove_mean
+from .common import alike, check_mask, native, refuse, remove_mean
 from .kernels import alignment, usable, viterbi
-from .kernels.viterbi import INVALID, States
-
-_NATIVE = (torch.float32, torch.float64)
+from .kernels.viterbi import INVALID
 
 
 @dataclass(frozen=True)
@@ -50,17 +48,11 @@ class Viterbi(Solver):
         """Best sequences.  # (B, T, S), (B, S, S) or (B, T-1, S, S), (B, T, S) -> the shapes of the scores"""
         lengths = self._lengths(unary, transitions, mask)
         backend = viterbi if usable(unary, transitions) else chain_paths
-        native = [scores if scores.dtype in _NATIVE else _as_native(scores) for scores in (unary, transitions)]
-        found = backend.best_states(*_alike(*native), mask, lengths)
+        found = backend.best_states(*alike(native(self, unary), native(self, transitions)), mask, lengths)
         if found.status is not None:
-            self._fail(found)
+            advice = "Scores of minus infinity and `mask` forbid states and transitions: allow more."
+            refuse(self, found.status == INVALID, found.status != 0, "has no possible sequence", advice)
         return self._marked(found.state, lengths, unary, transitions)
-
-    def solve_with_info(self, unary: Tensor, transitions: Tensor, mask: Tensor | None = None) -> Solution:
-        """The sequences with their values, which are proved; `solution` is the tuple.  # -> Solution"""
-        y = self(unary, transitions, **({} if mask is None else {"mask": mask}))
-        objective = inner(unary, y[0], 2) + inner(transitions, y[1], transitions.ndim - 1)
-        return Solution(y, objective, torch.ones_like(objective, dtype=torch.bool), objective)
 
     def tangent(self, unary: Tensor, transitions: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Directions less their mean over the states of each step, and over the transitions of each step (or all)."""
@@ -126,21 +118,6 @@ class Viterbi(Solver):
             counts.scatter_(2, pair[:, :, None], made[:, :, None])
         return y, counts.reshape(transitions.shape)
 
-    def _fail(self, found: States) -> None:
-        assert found.status is not None
-        invalid, failed = found.status == INVALID, found.status != 0
-        if invalid.any():
-            raise InstanceError(
-                f"Viterbi: instance {first_instance(invalid)} has a score of plus infinity ({int(invalid.sum())} of "
-                f"{len(failed)} instances). A score of minus infinity forbids; plus infinity would outweigh everything.",
-                invalid,
-            )
-        raise InfeasibleError(
-            f"Viterbi: instance {first_instance(failed)} has no possible sequence ({int(failed.sum())} of {len(failed)} "
-            f"instances). Scores of minus infinity and `mask` forbid states and transitions: allow more.",
-            failed,
-        )
-
 
 @dataclass(frozen=True)
 class DTW(Solver):
@@ -177,10 +154,9 @@ class DTW(Solver):
                 f"DTW: scores have shape {tuple(scores.shape)}; expected (B, n, m), with one element in each sequence at least."
             )
         start, end = (None, None) if mask is None else _corners(mask)
-        costs = scores if scores.dtype in _NATIVE else _as_native(scores)
-        found = (alignment if usable(scores) else chain_paths).align(costs, mask, start, end)
+        found = (alignment if usable(scores) else chain_paths).align(native(self, scores), mask, start, end)
         if found.status is not None:
-            self._fail(found.status, scores, mask)
+            self._fail(found.status, mask)
         return found.solution.to(scores.dtype)
 
     def tangent(self, direction: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -196,33 +172,12 @@ class DTW(Solver):
         """The pairs (i, k) of each path in order.  # (B, n, m) -> B lists"""
         return [[(i, k) for i, k in path.nonzero().tolist()] for path in y.cpu()]
 
-    def _fail(self, status: Tensor, scores: Tensor, mask: Tensor | None) -> None:
-        invalid, failed = status == INVALID, status != 0
-        if invalid.any():
-            raise InstanceError(
-                f"DTW: instance {first_instance(invalid)} has a cost of minus infinity ({int(invalid.sum())} of {len(failed)} "
-                f"instances). An infinite cost forbids a pair; minus infinity would outweigh everything.",
-                invalid,
-            )
-        first = first_instance(failed)
-        where = (
-            "no pair in its mask" if mask is not None and not mask[first].any() else "no path from its first pair to its last"
-        )
-        raise InfeasibleError(
-            f"DTW: instance {first} has {where} ({int(failed.sum())} of {len(failed)} instances). `mask` and infinite costs "
-            f"forbid pairs: allow more, such as a wider band.",
-            failed,
-        )
-
-
-def _as_native(scores: Tensor) -> Tensor:
-    return scores.to(torch.float32 if scores.dtype.is_floating_point else torch.float64)
-
-
-def _alike(unary: Tensor, transitions: Tensor) -> tuple[Tensor, Tensor]:
-    """Both in the more precise of their types."""
-    dtype = torch.promote_types(unary.dtype, transitions.dtype)
-    return unary.to(dtype), transitions.to(dtype)
+    def _fail(self, status: Tensor, mask: Tensor | None) -> None:
+        failed = status != 0
+        empty = mask is not None and not mask[first_instance(failed)].any()
+        problem = "has no pair in its mask" if empty else "has no path from its first pair to its last"
+        advice = "`mask` and infinite costs forbid pairs: allow more, such as a wider band."
+        refuse(self, status == INVALID, failed, problem, advice)
 
 
 def _corners(mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from solverlayers.errors import InfeasibleError, first_instance
 from solverlayers.solver import Solver
 
 from .common import check_mask
+from .common import native as native
 from .graph import Graph, check_edges
-
-_NATIVE = (torch.float32, torch.float64)
 
 
 class EdgeSolver(Solver):
@@ -57,14 +55,3 @@ class EdgeSolver(Solver):
         edges, _ = self._edges(y, edge_index, instance.get("mask"))
         edges = edges if edges.ndim == 3 else edges.expand(len(y), 2, -1)
         return [pairs[:, chosen] for pairs, chosen in zip(edges, y != 0)]
-
-
-def native(solver: Solver, scores: Tensor) -> Tensor:
-    """`scores` in a type in which they are compared and summed: float64 for integers, which is exact up to 2**53."""
-    if scores.dtype in _NATIVE:
-        return scores
-    if scores.dtype == torch.bool or scores.is_complex():
-        raise TypeError(
-            f"{type(solver).__name__}: scores are {scores.dtype}; use real or integer numbers, such as `scores.float()`."
-        )
-    return scores.to(torch.float32 if scores.is_floating_point() else torch.float64)

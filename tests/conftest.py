@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from solverlayers.solvers import kernels
+
 
 @pytest.fixture
 def gpu() -> str:
@@ -10,3 +12,12 @@ def gpu() -> str:
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     return "cuda"
+
+
+@pytest.fixture(params=["compiled", "torch"])
+def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs a test with each of the two implementations of a solver."""
+    if request.param == "torch":
+        monkeypatch.setattr(kernels, "library", lambda: None)
+    elif kernels.library() is None:
+        pytest.skip("no compiled kernels")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import copy
 import math
-import os
-import re
 from itertools import pairwise, product
 
 import networkx
 import pytest
 import torch
+from builds import compiled, each_build, each_dtype, refused, use
 from cases import alignments
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,30 +17,10 @@ from hypothesis import strategies as st
 from solverlayers import SolverLayer
 from solverlayers.errors import InfeasibleError, InstanceError
 from solverlayers.rules import IMLE, Blackbox, Identity, Perturbed
-from solverlayers.solvers import chain_paths, dynamic_programs, kernels
+from solverlayers.solvers import chain_paths, dynamic_programs
 from solverlayers.solvers.dynamic_programs import DTW, Viterbi
 from solverlayers.solvers.kernels import alignment, viterbi
 from solverlayers.testing import check_solver
-
-BUILDS = [name for name in ("baseline", "avx2", "avx512") if kernels._find(name)]
-compiled = pytest.mark.skipif(not BUILDS or os.environ.get("SOLVERLAYERS_KERNELS") == "off", reason="no compiled kernels")
-each_build = pytest.mark.parametrize("build", BUILDS)
-each_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-
-
-@pytest.fixture(params=["compiled", "torch"])
-def implementation(request, monkeypatch):
-    """Runs a test with each of the two implementations."""
-    if request.param == "torch":
-        monkeypatch.setattr(dynamic_programs, "usable", lambda *tensors: False)
-    elif not BUILDS:
-        pytest.skip("no compiled kernels")
-
-
-def use(build: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    library = kernels.ctypes.CDLL(str(kernels._find(build)))
-    monkeypatch.setattr(viterbi, "library", lambda: library)
-    monkeypatch.setattr(alignment, "library", lambda: library)
 
 
 def chains(batch: int, steps: int, states: int, own: bool, seed: int = 0, dtype: torch.dtype = torch.float64):
@@ -128,7 +107,7 @@ def test_ties_go_to_the_lowest_state(implementation):
 @each_dtype
 @pytest.mark.parametrize(("steps", "states"), [(1, 1), (1, 3), (7, 5), (4, 17), (6, 70)])
 def test_compiled_and_torch_sequences_are_equal(build, dtype, steps, states, monkeypatch):
-    use(build, monkeypatch)
+    use(build, monkeypatch, viterbi, alignment)
     for own in (False, True):
         unary, transitions = chains(7, steps, states, own, dtype=dtype)
         unary[1], transitions[1] = 0, 0
@@ -218,12 +197,6 @@ def test_threads_change_nothing():
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(a, b) for a, b in zip(*answers))
-
-
-def refused(solver, scores, message, error=InfeasibleError, instances=None, **instance):
-    with pytest.raises(error, match=f"^{re.escape(message)}$") as caught:
-        solver(*scores, **instance)
-    assert instances is None or caught.value.instances.tolist() == instances
 
 
 def test_chains_without_an_answer_are_named(implementation):
@@ -353,7 +326,7 @@ def test_a_band_as_a_mask():
 @each_dtype
 @pytest.mark.parametrize("shape", [(1, 1), (1, 4), (5, 1), (7, 9), (17, 6)])
 def test_compiled_and_torch_alignments_are_equal(build, dtype, shape, monkeypatch):
-    use(build, monkeypatch)
+    use(build, monkeypatch, viterbi, alignment)
     g = torch.Generator().manual_seed(0)
     costs = torch.randn(21, *shape, generator=g, dtype=dtype)
     costs[1] = costs[1].round()
@@ -407,8 +380,8 @@ def test_alignments_without_an_answer_are_named(implementation):
     refused(
         DTW(),
         (costs,),
-        "DTW: instance 0 has a cost of minus infinity (1 of 3 instances). An infinite cost forbids a pair; minus infinity "
-        "would outweigh everything.",
+        "DTW: instance 0 has a cost of minus infinity (1 of 3 instances). An infinite cost forbids; minus infinity would "
+        "outweigh everything.",
         InstanceError,
         [True, False, False],
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from itertools import pairwise, permutations
 
@@ -10,6 +9,7 @@ import networkx
 import numpy as np
 import pytest
 import torch
+from builds import compiled, each_build, each_dtype, use
 from cases import trips
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,14 +18,12 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from solverlayers import SolverLayer
 from solverlayers.errors import InfeasibleError, InstanceError, SolverTimeoutError
 from solverlayers.rules import Blackbox
-from solverlayers.solvers import kernels, subset_paths, tour_moves, tsp
+from solverlayers.solvers import subset_paths, tour_moves, tsp
 from solverlayers.solvers.kernels import held_karp, tour_search
 from solverlayers.solvers.tour_bounds import assignment_bound, one_tree_bound, useful_steps
 from solverlayers.solvers.tsp import TSP, RoutingTSP, TourSearch
 from solverlayers.testing import check_solver
 
-BUILDS = [name for name in ("baseline", "avx2", "avx512") if kernels._find(name)]
-compiled = pytest.mark.skipif(not BUILDS or os.environ.get("SOLVERLAYERS_KERNELS") == "off", reason="no compiled kernels")
 SOLVERS = (TSP(), TSP(directed=True), TourSearch(), TourSearch(directed=True), RoutingTSP(), RoutingTSP(directed=True))
 each_solver = pytest.mark.parametrize("solver", SOLVERS, ids=repr)
 
@@ -100,14 +98,12 @@ def test_decode_gives_the_trip_from_the_lowest_city(directed):
 
 
 @compiled
-@pytest.mark.parametrize("build", BUILDS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@each_build
+@each_dtype
 @pytest.mark.parametrize("n", [2, 3, 4, 7, 10])
 def test_compiled_and_torch_versions_are_equal(build, dtype, n, monkeypatch):
     """Every tour and status, ties included, for batches that do not fill the lanes."""
-    library = kernels.ctypes.CDLL(str(kernels._find(build)))
-    monkeypatch.setattr(held_karp, "library", lambda: library)
-    monkeypatch.setattr(tour_search, "library", lambda: library)
+    use(build, monkeypatch, held_karp, tour_search)
     for costs in (uniform(19, n), places(6, n)):
         costs = with_gaps(costs)
         a, b = held_karp.shortest_tours(costs.to(dtype)), subset_paths.shortest_tours(costs.to(dtype))

@@ -8,7 +8,6 @@
 #include <limits>
 
 #include "lanes.hpp"
-#include "parallel.hpp"
 #include "simd.hpp"
 
 namespace {
@@ -40,7 +39,9 @@ class Alignments {
 
   /// Solves instances first, ..., first + count - 1; count is at most kSize.
   void solve(int64_t first, int count) {
-    const unsigned invalid = load_costs(first, count);
+    const int64_t n = batch_.height * width_;
+    lanes::gather_allowed(batch_.cost, batch_.mask, first, n, count, kInfinity, cost_);
+    const unsigned invalid = ~lanes::where_all(cost_, n, [](V c) { return c > simd::broadcast<V>(-kInfinity); });
     std::fill_n(total_, pitch_, simd::broadcast<V>(kInfinity));
     for (int64_t row = 0; row < batch_.height; ++row) {
       for (int lane = 0; lane < kSize; ++lane) {
@@ -49,7 +50,7 @@ class Alignments {
       }
       add_row(row);
     }
-    std::fill_n(batch_.solution + first * batch_.height * width_, count * batch_.height * width_, T(0));
+    std::fill_n(batch_.solution + first * n, count * n, T(0));
     for (int lane = 0; lane < count; ++lane)
       batch_.status[first + lane] = invalid >> lane & 1 ? kInvalid : trace(first + lane, lane);
   }
@@ -64,22 +65,6 @@ class Alignments {
 
   int64_t start_row(int64_t b) const { return batch_.start ? batch_.start[2 * b] : 0; }
   int64_t start_column(int64_t b) const { return batch_.start ? batch_.start[2 * b + 1] : 0; }
-
-  /// Returns the lanes with a cost of minus infinity (or NaN), one bit each.
-  unsigned load_costs(int64_t first, int count) {
-    const int64_t n = batch_.height * width_;
-    lanes::gather_rows(batch_.cost + first * n, n, count, cost_);
-    if (batch_.mask) {
-      T* cost = reinterpret_cast<T*>(cost_);
-      for (int lane = 0; lane < kSize; ++lane) {
-        const uint8_t* mask = batch_.mask + (first + (lane < count ? lane : 0)) * n;
-        for (int64_t k = 0; k < n; ++k) cost[k * kSize + lane] = mask[k] ? cost[k * kSize + lane] : kInfinity;
-      }
-    }
-    simd::Mask<V> valid = ~simd::Mask<V>{};
-    for (int64_t k = 0; k < n; ++k) valid &= cost_[k] > simd::broadcast<V>(-kInfinity);
-    return ~simd::bits(valid);
-  }
 
   void add_row(int64_t row) {
     const V *above = total_ + row * pitch_, *cost = cost_ + row * width_;
@@ -113,15 +98,8 @@ constexpr double kNanoseconds = 1;  // for one cell of one instance, about
 /// Returns the number of instances that were not solved, or -1 if memory ran out.
 template <class T>
 int64_t solve(const Batch<T>& batch, int threads) {
-  if (double(batch.count) * double(batch.height * batch.width) * kNanoseconds < 200e3) threads = 1;
-  constexpr int size = simd::kLanes<T>;
-  int64_t chunk = threads > 1 ? (batch.count + 4 * threads - 1) / (4 * threads) : batch.count;
-  chunk = std::max<int64_t>(1, (chunk + size - 1) / size) * size;
-  const bool done = parallel::parallel_for((batch.count + chunk - 1) / chunk, threads, [&](int64_t k) {
-    Alignments<T> alignments(batch);
-    const int64_t last = std::min(batch.count, (k + 1) * chunk);
-    for (int64_t b = k * chunk; b < last; b += size) alignments.solve(b, int(std::min<int64_t>(size, last - b)));
-  });
+  const double work = double(batch.count) * double(batch.height * batch.width) * kNanoseconds;
+  const bool done = lanes::for_each_group<Alignments<T>, T>(batch, work, threads);
   return done ? batch.count - std::count(batch.status, batch.status + batch.count, uint8_t(kSolved)) : -1;
 }
 

@@ -1,6 +1,9 @@
-// One instance in each SIMD lane: rows of a matrix into lanes.
+// One instance in each SIMD lane: rows of a matrix into lanes, and a batch in groups of lanes.
 #pragma once
 
+#include <algorithm>
+
+#include "parallel.hpp"
 #include "simd.hpp"
 
 namespace lanes {
@@ -51,6 +54,43 @@ void gather_rows(const T* rows, int64_t n, int count, simd::Vector<T>* out) {
   }
   for (; k < n; ++k)
     for (int lane = 0; lane < size; ++lane) out[k][lane] = rows[(lane < count ? lane : 0) * n + k];
+}
+
+/// As gather_rows, from row `first` on, with `otherwise` where the mask (null: nowhere), of the same shape, is false.
+template <class T>
+void gather_allowed(const T* rows, const uint8_t* mask, int64_t first, int64_t n, int count, T otherwise, simd::Vector<T>* out) {
+  constexpr int size = simd::kLanes<T>;
+  gather_rows(rows + first * n, n, count, out);
+  if (!mask) return;
+  T* entry = reinterpret_cast<T*>(out);
+  for (int lane = 0; lane < size; ++lane) {
+    const uint8_t* allowed = mask + (first + (lane < count ? lane : 0)) * n;
+    for (int64_t k = 0; k < n; ++k) entry[k * size + lane] = allowed[k] ? entry[k * size + lane] : otherwise;
+  }
+}
+
+/// One bit for each lane in which `check` holds for all n entries.
+template <class V, class Check>
+unsigned where_all(const V* entries, int64_t n, Check&& check) {
+  simd::Mask<V> valid = ~simd::Mask<V>{};
+  for (int64_t k = 0; k < n; ++k) valid &= check(entries[k]);
+  return simd::bits(valid);
+}
+
+/// Calls `solve(first, count)` of a workspace, made from the batch once for each chunk, for all groups of lanes of T.
+///
+/// `nanoseconds` is what the whole batch takes on one thread, about. Returns false if memory ran out.
+template <class Workspace, class T, class Batch>
+bool for_each_group(const Batch& batch, double nanoseconds, int threads) {
+  constexpr int size = simd::kLanes<T>;
+  if (nanoseconds < 200e3) threads = 1;
+  int64_t chunk = threads > 1 ? (batch.count + 4 * threads - 1) / (4 * threads) : batch.count;
+  chunk = std::max<int64_t>(1, (chunk + size - 1) / size) * size;
+  return parallel::parallel_for((batch.count + chunk - 1) / chunk, threads, [&](int64_t k) {
+    Workspace workspace(batch);
+    const int64_t last = std::min(batch.count, (k + 1) * chunk);
+    for (int64_t b = k * chunk; b < last; b += size) workspace.solve(b, int(std::min<int64_t>(size, last - b)));
+  });
 }
 
 }  // namespace lanes
