@@ -25,8 +25,12 @@ from .knapsack import Knapsack as Knapsack
 from .matching import MaxCardinalityMatching as MaxCardinalityMatching
 from .matching import MaxWeightMatching as MaxWeightMatching
 from .matching import PerfectMatching as PerfectMatching
+from .multi_graph_matching import MultiGraphMatching as MultiGraphMatching
 from .quadratic_assignment import ExactQuadraticAssignment as ExactQuadraticAssignment
 from .quadratic_assignment import QuadraticAssignment as QuadraticAssignment
+from .relaxed_matching import IPFP as IPFP
+from .relaxed_matching import RRWM as RRWM
+from .relaxed_matching import SpectralMatching as SpectralMatching
 from .segmentation import Segmentation as Segmentation
 from .selection import Argmax as Argmax
 from .selection import TopK as TopK

@@ -126,7 +126,7 @@ def make_square(problem: Problem) -> Square:
         )
     else:
         ranks = [torch.where(real, real.cumsum(1) - 1, -1) for real in (is_row, is_column)]
-        quadratic, own = _edges(problem, ranks, size, sign)
+        quadratic, own = edges_of(problem, ranks, (size, size), sign)
     linear = torch.where(real & allowed, linear + own, 0.0)
     invalid |= ~linear.isfinite().flatten(1).all(1) | ~quadratic.gradient(allowed.double()).isfinite().flatten(1).all(1)
     return Square(linear, allowed, quadratic, rows, columns, row_names, column_names, used, invalid)
@@ -138,11 +138,12 @@ def _factors(flows: Tensor, distances: Tensor) -> tuple[Quadratic, Tensor]:
     return Factors(flows.masked_fill(empty, 0), distances.masked_fill(empty, 0)), own
 
 
-def _edges(problem: Problem, ranks: list[Tensor], size: int, sign: float) -> tuple[Quadratic, Tensor]:
+def edges_of(problem: Problem, ranks: list[Tensor], sizes: tuple[int, int], sign: float) -> tuple[Edges, Tensor]:
+    """What edges cost two by two, and loops for the pair of their vertices; `ranks` say where vertices are, -1 for nowhere."""
     assert problem.edges1 is not None
     assert problem.edges2 is not None
     assert problem.pairs is not None
-    (one1, loop1), (one2, loop2) = (_ends(e, r, size) for e, r in zip((problem.edges1, problem.edges2), ranks))
+    (one1, loop1), (one2, loop2) = map(_ends, (problem.edges1, problem.edges2), ranks, sizes)
     real1, real2 = ((ends[0] + loop).any(2) for ends, loop in ((one1, loop1), (one2, loop2)))
     costs = torch.where(real1.unsqueeze(2) & real2.unsqueeze(1), sign * problem.pairs, 0.0)
     return Edges(one1, one2, costs), loop1.mT @ costs @ loop2

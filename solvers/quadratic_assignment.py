@@ -22,12 +22,14 @@ class QuadraticAssignment(SearchedMatching, CompleteAssignment):
     Minimises `<scores, y> + sum_ijkl flows_ij distances_kl y_ik y_jl` over matchings `y (B, n, m)` that leave out as few as
     possible: n facilities at m places, with `scores (B, n, m)` for what a place costs a facility, `flows (B, n, n)` between
     facilities and `distances (B, m, m)` between places. Neither needs to be symmetric. Infinite scores forbid pairs;
-    `mask (B, n, m)` does so, too, and makes rows and columns without any allowed pair padding.
+    `mask (B, n, m)` does so, too, and makes rows and columns without any allowed pair padding. With `partial` any may stay
+    alone at no cost: only pairs that lower the cost are made, so scores need to be negative for what it is worth to have a place.
 
     Deterministic: starts depend on `seed` and on the places of rows and columns. Not exact, but mostly optimal up to 30
     rows; `solve_with_info` has a proved bound. `ExactQuadraticAssignment` proves optimality.
 
     Args:
+        partial: whether rows and columns may stay alone though they could be matched.
         restarts: starts: the centre of the relaxation first, then points half way to pseudo-random matchings.
         iterations: most Frank-Wolfe steps of a start.
         exchanges: steps of tabu search from each local optimum; `restarts=1, exchanges=0` is the fast way.
@@ -42,6 +44,7 @@ class QuadraticAssignment(SearchedMatching, CompleteAssignment):
     E. Taillard, "Robust taboo search for the quadratic assignment problem", Parallel Computing 17 (1991).
     """
 
+    partial: bool = False
     restarts: int = 8
     iterations: int = 30
     exchanges: int = 200
@@ -51,6 +54,11 @@ class QuadraticAssignment(SearchedMatching, CompleteAssignment):
     hull = "matchings of a quadratic objective"
     scale_free = False
     _quadratic = "flows or distances"
+
+    @property
+    def constant_sum(self) -> bool:  # type: ignore[override]
+        """Whether all solutions leave out as few as possible."""
+        return not self.partial
 
     def solve(self, scores: Tensor, flows: Tensor, distances: Tensor, mask: Tensor | None = None) -> Tensor:
         """Good matchings.  # (B, n, m), (B, n, n), (B, m, m), (B, n, m) -> (B, n, m)"""
@@ -71,6 +79,10 @@ class QuadraticAssignment(SearchedMatching, CompleteAssignment):
         y = y.to(dtype)
         return (flows.to(dtype) * (y @ distances.to(dtype) @ y.mT)).sum((-2, -1))
 
+    def tangent(self, direction: Tensor, mask: Tensor | None = None, **instance: Tensor) -> Tensor:
+        """As for an assignment; partial matchings differ in every allowed pair.  # (*S, B, n, m) -> (*S, B, n, m)"""
+        return self._tangent(direction, mask)
+
     def _objective(self, scores: Tensor, y: Tensor, **instance: Tensor) -> Tensor:
         return inner(scores.double(), y.double(), 2) + self.offset(y.double(), **instance)
 
@@ -83,7 +95,7 @@ class QuadraticAssignment(SearchedMatching, CompleteAssignment):
                     f"a number for every two {'rows' if name == 'flows' else 'columns'} of the scores, which have shape "
                     f"{(count, n, m)}."
                 )
-        return Problem(scores.double(), mask, flows.double(), distances.double())
+        return Problem(scores.double(), mask, flows.double(), distances.double(), partial=self.partial)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What quadratic assignment and graph matching share: a search from several starts, and a proof."""
+"""What quadratic assignment and graph matching share: failures, bounds, a search from several starts, and a proof."""
 
 from __future__ import annotations
 
@@ -11,17 +11,57 @@ from solverlayers.errors import InstanceError, SolverTimeoutError, first_instanc
 from solverlayers.solver import Solution
 
 from . import graph_proof, graph_search
-from .assignment import BipartiteMatching
+from .assignment import BipartiteMatching, CompleteAssignment
 from .kernels import graph_matching as kernel
 from .kernels import usable
 from .kernels.graph_matching import INVALID, LIMIT, Effort, Problem, Search
 
 
-class SearchedMatching(BipartiteMatching):
-    """Solvers that search from several starts, and ask branch and bound what is proved."""
+class QuadraticMatching(BipartiteMatching):
+    """Matchings whose pairs have scores two by two, too."""
 
     exact = False
     binary = True
+    partial: bool
+
+    def _tangent(self, direction: Tensor, mask: Tensor | None) -> Tensor:
+        """As for an assignment; partial matchings differ in every allowed pair.  # (*S, B, n, m) -> (*S, B, n, m)"""
+        if self.partial:
+            return direction if mask is None else torch.where(mask, direction, 0)
+        return CompleteAssignment.tangent(self, direction, mask=mask)  # type: ignore[arg-type]
+
+    def _bound(self, problem: Problem, partners: Tensor) -> Tensor:
+        """What dual ascent proves of the objective, from the matching `partners (B, n)`.  # -> (B,)"""
+        return graph_proof.prove(problem, partners, 0).bound
+
+    def _fail(self, status: Tensor, scores: Tensor, mask: Tensor | None) -> None:
+        invalid = status == INVALID
+        allowed = scores.isfinite() if mask is None else scores.isfinite() | ~mask
+        other = invalid & allowed.flatten(1).all(1)
+        if other.any():
+            raise InstanceError(
+                f"{type(self).__name__}: instance {first_instance(other)} has NaN or infinite numbers in its {self._quadratic} "
+                f"({int(other.sum())} of {len(other)} instances). Only scores of single pairs may be infinite, to forbid them.",
+                other,
+            )
+        super()._fail(status, scores, mask)
+
+    _quadratic: ClassVar[str]
+    _advice = (
+        "All rows need a partner, or all columns where these are fewer; rows and columns that `mask` excludes altogether are "
+        "padding. Allow more pairs."
+    )
+
+    def _info(self, y: Tensor | tuple[Tensor, ...], problem: Problem, partners: Tensor, objective: Tensor) -> Solution:
+        """`y` with a bound, which often proves that small matchings are optimal."""
+        bound = self._bound(problem, partners)
+        slack = 1e-9 * (1 + objective.abs())
+        return Solution(y, objective, (objective - bound).abs() <= slack, bound)  # type: ignore[arg-type]
+
+
+class SearchedMatching(QuadraticMatching):
+    """Solvers that search from several starts, and ask branch and bound what is proved."""
+
     nodes: ClassVar[int] = 0
     restarts: int
     iterations: int
@@ -43,30 +83,6 @@ class SearchedMatching(BipartiteMatching):
         if found.status is not None:
             self._fail(found.status.to(problem.scores.device), problem.scores, problem.mask)
         return found
-
-    def _fail(self, status: Tensor, scores: Tensor, mask: Tensor | None) -> None:
-        invalid = status == INVALID
-        allowed = scores.isfinite() if mask is None else scores.isfinite() | ~mask
-        other = invalid & allowed.flatten(1).all(1)
-        if other.any():
-            raise InstanceError(
-                f"{type(self).__name__}: instance {first_instance(other)} has NaN or infinite numbers in its {self._quadratic} "
-                f"({int(other.sum())} of {len(other)} instances). Only scores of single pairs may be infinite, to forbid them.",
-                other,
-            )
-        super()._fail(status, scores, mask)
-
-    _quadratic: ClassVar[str]
-    _advice = (
-        "All rows need a partner, or all columns where these are fewer; rows and columns that `mask` excludes altogether are "
-        "padding. Allow more pairs."
-    )
-
-    def _info(self, y: Tensor | tuple[Tensor, ...], problem: Problem, partners: Tensor, objective: Tensor) -> Solution:
-        """`y` with the bound of dual ascent, which often proves that small matchings are optimal."""
-        _, _, bound = graph_proof.prove(problem, partners, 0)
-        slack = 1e-9 * (1 + objective.abs())
-        return Solution(y, objective, (objective - bound).abs() <= slack, bound)  # type: ignore[arg-type]
 
     def _proved(self, problem: Problem, nodes: int) -> Search:
         """The best matchings, with the status LIMIT where that is not proved."""

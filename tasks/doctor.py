@@ -46,6 +46,14 @@ MATCHED_PATHS = Example(
     ([[0, 0, 1], [0, 1, 0], [1, 0, 0]], [[1, 0], [0, 1]]),
     instance={"edge_index1": PATH, "edge_index2": HTAP},
 )
+SYNCHRONISED = Example(  # the way over the third graph outweighs what the first two say of each other
+    [
+        [[[0.0, 0.0], [0.0, 0.0]], [[0.0, 1.0], [1.0, 0.0]], [[3.0, 0.0], [0.0, 3.0]]],
+        [[[0.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]], [[3.0, 0.0], [0.0, 3.0]]],
+        [[[0.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]],
+    ],
+    [[[[1, 0], [0, 1]]] * 3] * 3,
+)
 PLACED = Example(
     [[0.0, 9.0, 9.0], [9.0, 9.0, 0.0], [9.0, 0.0, 9.0]],
     [[1, 0, 0], [0, 0, 1], [0, 1, 0]],
@@ -70,16 +78,19 @@ EXAMPLES: dict[str, Example] = {
     "GridEdgeShortestPath": Example([1.0, 3.0, 4.0, 1.0], [0, 1, 0, 1], fields={"height": 2, "width": 2}),
     "GridShortestPath": Example([[1.0, 9.0, 9.0], [9.0, 1.0, 9.0], [9.0, 9.0, 1.0]], [[1, 0, 0], [0, 1, 0], [0, 0, 1]]),
     "HardFunction": Example([-1.6, 0.2, 1.7], [-2, 0, 1], fields={"fn": torch.floor}),
+    "IPFP": MATCHED_PATHS,
     "Knapsack": Example([3.0, 4.0, 5.0], [1, 0, 1], fields={"weights": (2, 3, 4), "capacity": 6}),
     "MaxAssignment": Example([[4.0, 1.0], [2.0, 3.0]], [[1, 0], [0, 1]]),
     "MaxCardinalityMatching": Example([5.0, 2.0, 3.0, 3.0, 2.0, 5.0], [1, 0, 0, 0, 0, 1], fields={"graph": SQUARE}),
     "MaxDenseSpanningTree": Example([[0.0, 1.0, 5.0], [1.0, 0.0, 2.0], [5.0, 2.0, 0.0]], [[0, 0, 1], [0, 0, 1], [1, 1, 0]]),
     "MaxSpanningTree": Example([1.0, 3.0, 2.0], [0, 1, 1], fields={"graph": TRIANGLE}),
     "MaxWeightMatching": Example([5.0, -2.0, 3.0, -3.0, 2.0, -5.0], [1, 0, 0, 0, 0, 0], fields={"graph": SQUARE}),
+    "MultiGraphMatching": SYNCHRONISED,
     "PartialAssignment": Example(([[1.0, 9.0]], [3.0], [2.0, 2.0]), ([[1, 0]], [0], [0, 1])),
     "PerfectMatching": Example([5.0, 2.0, 3.0, 3.0, 2.0, 5.0], [0, 1, 0, 0, 1, 0], fields={"graph": SQUARE}),
     "Permutation": Example([0.3, 0.1, 0.2], [[0, 1, 0], [0, 0, 1], [1, 0, 0]]),
     "QuadraticAssignment": PLACED,
+    "RRWM": MATCHED_PATHS,
     "Ranking": Example([0.3, 0.1, 0.2], [3, 1, 2]),
     "Round": Example([-1.6, 0.2, 0.7], [-2, 0, 1]),
     "RoutingTSP": ROUND_TRIP,
@@ -87,6 +98,7 @@ EXAMPLES: dict[str, Example] = {
     "Sign": Example([-2.0, 0.1, 0.7], [-1, 0, 1], fields={"margin": 0.5}),
     "Sort": Example([0.3, 0.1, 0.2], [0.1, 0.2, 0.3]),
     "SpanningTree": Example([1.0, 3.0, 2.0], [1, 0, 1], fields={"graph": TRIANGLE}),
+    "SpectralMatching": MATCHED_PATHS,
     "TSP": ROUND_TRIP,
     "Threshold": Example([-2.0, 0.1, 0.7], [0, 1, 1]),
     "TopK": Example([3.0, 1.0, 2.0], [1, 0, 1], fields={"k": 2}),

@@ -39,6 +39,7 @@ from solverlayers.solvers.dynamic_programs import DTW, Viterbi
 from solverlayers.solvers.elementwise import HardFunction, Round, Sign, Threshold
 from solverlayers.solvers.knapsack import BoundedKnapsack, Knapsack
 from solverlayers.solvers.matching import MaxCardinalityMatching, MaxWeightMatching, PerfectMatching
+from solverlayers.solvers.multi_graph_matching import MultiGraphMatching
 from solverlayers.solvers.quadratic_assignment import ExactQuadraticAssignment, QuadraticAssignment
 from solverlayers.solvers.segmentation import Segmentation
 from solverlayers.solvers.selection import Argmax, TopK
@@ -112,6 +113,23 @@ def matchings(n: int, m: int, mask: Tensor | None = None, partial: bool = False)
     every = torch.stack(found)
     size = min(int(mask.any(1).sum()), int(mask.any(0).sum()))
     return every if partial else every[every.sum((1, 2)) == size]
+
+
+def consistent_matchings(mask: Tensor) -> Tensor:
+    """All `X_a X_b^T`, the graphs' vertices at as many points as the largest has.  # (N, N, n, n) -> (V, N, N, n, n)"""
+    real = mask.diagonal().diagonal()
+    points = int(real.sum(0).max())
+    each = [matchings(len(real), points, of_graph[:, None].expand(-1, points)) for of_graph in real.T]
+    every = [torch.stack(x) for x in product(*each)]
+    return torch.stack([torch.einsum("aip,bjp->abij", x, x) for x in every]).unique(dim=0)
+
+
+def graphs_of_some_vertices(batch: int) -> dict[str, Tensor]:
+    """Three graphs of two vertices, of which each lacks one in some instance."""
+    real = torch.ones(batch, 3, 2, dtype=torch.bool)
+    for b in range(batch):
+        real[b, b % 3, b % 2] = b % 4 == 0
+    return {"mask": real[:, :, None, :, None] & real[:, None, :, None, :]}
 
 
 def grid_paths(mask: Tensor, source: Tensor, target: Tensor, neighbours: int = 8) -> Tensor:
@@ -568,6 +586,19 @@ SOLVERS: dict[str, SolverCase] = {
         lambda flows, distances, mask: matchings(3, 4, mask),
         both(flows(3, 4), ragged_matrix(3, 4)),
         {"pad": pad_flows},
+    ),
+    "quadratic_assignment_partial": SolverCase(
+        ExactQuadraticAssignment(partial=True, restarts=1, exchanges=0),
+        (3, 3),
+        lambda flows, distances, mask: matchings(3, 3, mask, partial=True),
+        both(flows(3, 3), ragged_matrix(3, 3)),
+        {"pad": pad_flows},
+    ),
+    "multi_graph_matching": SolverCase(
+        MultiGraphMatching(), (3, 3, 2, 2), consistent_matchings(torch.ones(3, 3, 2, 2, dtype=torch.bool))
+    ),
+    "multi_graph_matching_mask": SolverCase(
+        MultiGraphMatching(), (3, 3, 2, 2), consistent_matchings, graphs_of_some_vertices
     ),
 }
 
