@@ -1,0 +1,57 @@
+"""Numbers that all instances of a solver share."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+_SHORT = 24
+"""Numbers that a repr spells out."""
+
+
+class Constant:
+    """Numbers, a vector or a matrix, in float64, that compare, hash, pickle, and print as nested lists while they are few.
+
+    `data` is anything that NumPy makes an array of, a tensor, or a SciPy matrix, which stays sparse.
+
+    >>> Constant([[1, 0], [0, 2]])
+    [[1.0, 0.0], [0.0, 2.0]]
+    """
+
+    def __init__(self, data: Any):
+        if isinstance(data, Constant):
+            data = data.array
+        if hasattr(data, "tocsr"):
+            self.array: Any = data.tocsr().astype(np.float64)
+            self.array.sum_duplicates()
+        else:
+            data = data.detach().cpu() if hasattr(data, "detach") else data
+            self.array = np.array(data, dtype=np.float64)
+            self.array.setflags(write=False)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+    def dense(self) -> np.ndarray:
+        """The numbers, zeros and all."""
+        return self.array.toarray() if hasattr(self.array, "tocsr") else self.array
+
+    def __repr__(self) -> str:
+        if self.array.size <= _SHORT:
+            return str(self.dense().tolist())
+        return f"<{' x '.join(map(str, self.shape))} numbers>"
+
+    def __eq__(self, other: object) -> bool:
+        return self._key == other._key if isinstance(other, Constant) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    @cached_property
+    def _key(self) -> tuple[tuple[int, ...], bytes, bytes]:
+        flat = self.dense().reshape(-1)
+        places = np.flatnonzero(flat)
+        return self.shape, places.tobytes(), flat[places].tobytes()

@@ -1,0 +1,150 @@
+"""What all solvers that write their problem as an integer program share: the loop over instances, failures, bounds."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from solverlayers.errors import InfeasibleError, InstanceError, SolverTimeoutError, first_instance
+from solverlayers.solver import Solution, Solver, inner
+
+from .edge_family import native
+from .engines import Answer, Engine, Program, Status
+
+
+class _Found(NamedTuple):
+    y: Tensor  # (B, *E), zero where nothing was found
+    answers: list[Answer]
+
+
+class ProgramSolver(Solver):
+    """A problem whose solutions are the first variables of an integer program, the scores being their part of the objective.
+
+    A subclass says in `_program` what the program of an instance is; variables after those that have scores are auxiliary, and
+    cost nothing. Everything else is here: an engine of `engines` solves one instance after the other, on the CPU.
+
+    Fields of all subclasses:
+        engine: the package that does the work: HiGHS(), CPSAT(), SCIP(), GLOP() or Gurobi().
+        time_limit: seconds for each instance, or None. If it passes, `solve` raises SolverTimeoutError with the best solutions
+            found as incumbent, and `solve_with_info` returns them with their bounds.
+
+    Instance data of all subclasses: `warm_start`, in the shape of the scores, solutions to start from, for engines that can.
+    Raises InfeasibleError for an instance without a solution, InstanceError for one with infinite scores or an unbounded
+    objective. Among several best solutions the one returned is always the same, but not specified.
+    """
+
+    engine: Engine
+    time_limit: float | None
+
+    @abstractmethod
+    def _program(self, shape: tuple[int, ...], **instance: np.ndarray) -> Program:
+        """The program of one instance with scores of this shape; its first variables, row-major, are the solution."""
+
+    def solve(self, scores: Tensor, **instance: Tensor) -> Tensor:
+        """The best solutions.  # (B, *E) -> (B, *E)"""
+        found = self._search(scores, instance)
+        self._refuse(found, scores)
+        self._refuse_stopped(found, scores)
+        return found.y
+
+    def solve_with_info(self, scores: Tensor, **instance: Tensor) -> Solution:
+        """The best solutions, or those found in time, with the bounds that the engine proves.  # (B, *E) -> Solution"""
+        with torch.no_grad():
+            self.check(scores, **instance)
+            found = self._search(scores, instance)
+            self._refuse(found, scores)
+            objective = inner(scores, found.y, self.event_dim).double()
+            sign = 1 if self.sense == "min" else -1
+            bound = torch.tensor([sign * answer.bound for answer in found.answers], dtype=torch.float64, device=scores.device)
+            bound = bound.minimum(objective) if sign > 0 else bound.maximum(objective)
+            optimal = torch.tensor([answer.status == Status.OPTIMAL for answer in found.answers], device=scores.device)
+            return Solution(found.y, objective, optimal.bool(), bound, self._duals(found.answers, scores, instance))
+
+    def _duals(self, answers: list[Answer], scores: Tensor, instance: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {}
+
+    def _search(self, scores: Tensor, instance: dict[str, Tensor]) -> _Found:
+        self._refuse_infinite(scores, instance.get("mask"))
+        start = instance.get("warm_start")
+        if start is not None and start.shape != scores.shape:
+            raise ValueError(
+                f"{type(self).__name__}: `warm_start` has shape {tuple(start.shape)}; solutions have the shape of the scores, "
+                f"{tuple(scores.shape)}."
+            )
+        costs = native(self, scores).double() * (1 if self.sense == "min" else -1)
+        mask = instance.get("mask")
+        costs = (costs if mask is None else costs.where(mask, 0)).cpu().numpy()
+        columns = {key: value.cpu().numpy() for key, value in instance.items() if key != "warm_start"}
+        starts = [None] * len(costs) if start is None else start.double().flatten(1).cpu().numpy()
+        answers = []
+        y = np.zeros(costs.shape)
+        for b, (row, hint) in enumerate(zip(costs, starts)):
+            answers.append(self._answer(row, hint, {key: value[b] for key, value in columns.items()}))
+            x = answers[-1].x
+            if x is not None:
+                y[b] = x[: row.size].reshape(row.shape) + 0.0  # no negative zeros
+        return _Found(self._typed(y, scores), answers)
+
+    def _answer(self, costs: np.ndarray, start: np.ndarray | None, instance: dict[str, np.ndarray]) -> Answer:
+        program = self._program(costs.shape, **instance)
+        more = len(program.lower) - costs.size
+        objective = np.concatenate([costs.reshape(-1), np.zeros(more)])
+        hint = None if start is None else np.concatenate([start, np.full(more, np.nan)])
+        return self.engine.minimise(program, objective, self.time_limit, hint)
+
+    def _typed(self, y: np.ndarray, scores: Tensor) -> Tensor:
+        out = torch.as_tensor(y, device=scores.device)
+        if not scores.is_floating_point() and (y != np.rint(y)).any():
+            raise TypeError(
+                f"{type(self).__name__}: the scores are {scores.dtype}, but the solution is not whole. Use `scores.double()`."
+            )
+        return out.to(scores.dtype)
+
+    def _refuse_infinite(self, scores: Tensor, mask: Tensor | None) -> None:
+        infinite = (scores.isinf() if mask is None else scores.isinf() & mask).flatten(1).any(1)
+        if infinite.any():
+            raise InstanceError(
+                f"{type(self).__name__}: instance {first_instance(infinite)} has infinite scores ({int(infinite.sum())} of "
+                f"{len(infinite)} instances). Take a variable away with `mask`, or by its bounds.",
+                infinite,
+            )
+
+    def _refuse(self, found: _Found, scores: Tensor) -> None:
+        """Raises an error for instances without an answer."""
+        for status, (error, text) in _FAILURES.items():
+            failed = torch.tensor([answer.status == status for answer in found.answers], dtype=torch.bool, device=scores.device)
+            if failed.any():
+                name, count = type(self).__name__, f"{int(failed.sum())} of {len(failed)} instances"
+                raise error(f"{name}: instance {first_instance(failed)} {text.format(count=count)}", failed)
+
+    def _refuse_stopped(self, found: _Found, scores: Tensor) -> None:
+        late = torch.tensor([a.status == Status.STOPPED for a in found.answers], dtype=torch.bool, device=scores.device)
+        if late.any():
+            raise SolverTimeoutError(
+                f"{type(self).__name__}: instance {first_instance(late)} was not solved to optimality in {self.time_limit:g} s "
+                f"({int(late.sum())} of {len(late)} instances). Raise `time_limit`, take the best solution found with "
+                f'`SolverLayer(..., on_failure="last")`, or look at it and its bound with `solve_with_info`.',
+                late,
+                found.y,
+            )
+
+
+_FAILURES: dict[Status, tuple[type[InstanceError], str]] = {
+    Status.INFEASIBLE: (
+        InfeasibleError,
+        "has no feasible solution ({count}): its constraints contradict each other. Relax them, or train on without such "
+        'instances with `SolverLayer(..., on_failure="skip")`.',
+    ),
+    Status.UNBOUNDED: (
+        InstanceError,
+        "has an unbounded objective ({count}): there are solutions as good as one likes. Give the variables bounds.",
+    ),
+    Status.NOTHING: (
+        SolverTimeoutError,
+        "has no solution that was found in time ({count}), though there may be one. Raise `time_limit`.",
+    ),
+}
