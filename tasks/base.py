@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +13,11 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from solverlayers import Solver, SolverLayer
 from solverlayers.autograd import watch_gradient
+from solverlayers.estimators import Estimator
 from solverlayers.noise import Noise
 from solverlayers.rules import Rule
 
@@ -114,12 +115,29 @@ class Task(LightningModule):
     """The measurements in the table of `compare`."""
     note: str | None = None
     """What the data are, where they are not made: their name, and of what they are a substitute."""
+    takes_estimators: ClassVar[bool] = False
+    """Whether an estimator may take the place of the layer; `surrogate` then gives the network that some of them train."""
 
-    def __init__(self, config: Any, rule: Rule, projection: str | None = None, noise: Noise | None = None, seed: int = 0):
+    layer: SolverLayer
+    """The solver with its rule; there is none where an estimator takes its place."""
+
+    def __init__(
+        self,
+        config: Any,
+        rule: Rule | Estimator,
+        projection: str | None = None,
+        noise: Noise | None = None,
+        seed: int = 0,
+    ):
         super().__init__()
-        self.config, self.seed = config, seed
-        self.layer = SolverLayer(self.make_solver(config), rule, projection=projection, noise=noise)
-        self.stopwatch = Stopwatch(self.layer.solver)
+        self.config, self.seed, self.noise = config, seed, noise
+        solver = self.make_solver(config)
+        self.estimator = rule if isinstance(rule, Estimator) else None
+        if isinstance(rule, Rule):
+            self.layer = SolverLayer(solver, rule, projection=projection, noise=noise)
+        elif projection is not None or noise is not None:
+            raise ValueError(f"{rule!r} draws from a distribution of its own; it takes neither a projection nor noise.")
+        self.stopwatch = Stopwatch(solver)
         self.meter = Meter()
         self.history: list[dict[str, Any]] = []
         """One record per finished epoch: epoch, step, seconds, cpu_seconds, train and test measurements."""
@@ -141,6 +159,11 @@ class Task(LightningModule):
         """
         raise NotImplementedError(f"{type(self).__name__} makes no instances.")
 
+    @staticmethod
+    def surrogate(config: Any) -> nn.Module:
+        """A new network for estimators that train one: from the scores of instances to a number each."""
+        raise NotImplementedError
+
     @abstractmethod
     def measure(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a batch, and measurements `(B,)` of its instances. Scores are solved with `self.solve`."""
@@ -148,6 +171,10 @@ class Task(LightningModule):
     @abstractmethod
     def draw(self, folder: Path) -> None:
         """Pictures in the folder, `predictions.png` among them: predictions beside the truth."""
+
+    @classmethod
+    def draw_comparison(cls, results: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path) -> None:
+        """Further pictures of several runs, the results by the label of their rows in the table of `compare`."""
 
     def data(self, part: str) -> Batch:
         """All instances of a part, `"train"` or `"test"`; without an override they are drawn by `sample`."""
@@ -157,6 +184,11 @@ class Task(LightningModule):
     def finish(self) -> dict[str, float]:
         """Measurements that are taken once, of the trained network."""
         return {}
+
+    @property
+    def rule(self) -> Rule | Estimator:
+        """How the gradient passes."""
+        return self.layer.rule if self.estimator is None else self.estimator
 
     def solve(self, scores: Tensor, **instance: Tensor) -> Tensor:
         """The solutions of the layer; the rule's own loss and the gradient at the scores are noted.  # (B, *E) -> (B, *E)"""
@@ -267,7 +299,9 @@ class Task(LightningModule):
 
     def validation_step(self, step: int) -> None:
         size = self.test_batch
-        loss, measured = self.measure(tuple(column[step * size : (step + 1) * size] for column in self.test_data))
+        batch = tuple(column[step * size : (step + 1) * size] for column in self.test_data)
+        self.agreement = torch.full((len(batch[0]),), torch.nan, device=self.device)
+        loss, measured = self.measure(batch)
         self.note_measured(loss, measured | {"agreement": self.agreement})
 
     def note_measured(self, loss: Tensor, measured: dict[str, Tensor]) -> None:

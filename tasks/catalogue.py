@@ -11,7 +11,7 @@ from solverlayers import solvers as solvers_module
 from solverlayers.projections import PROJECTIONS
 
 from .running import TASKS
-from .specs import NOISES, RULES, parameters
+from .specs import ESTIMATORS, NOISES, RULES, parameters
 
 
 def summary(documented: object) -> str:
@@ -36,6 +36,7 @@ def listing() -> str:
     parts = {
         "tasks (solverlayers run TASK)": {name: task_summary(name) for name in TASKS},
         "rules (--rule)": {call(name, c): summary(c) for name, c in RULES.items()},
+        "estimators (--rule, of tasks that take them too)": {call(name, c): summary(c) for name, c in ESTIMATORS.items()},
         "projections (--projection)": {name: summary(c) for name, c in PROJECTIONS.items()},
         "noise (--noise)": {call(name, c): summary(c) for name, c in NOISES.items()},
         "solvers (solverlayers.solvers)": {name: summary(c) for name, c in solvers().items()},

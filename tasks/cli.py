@@ -54,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("task", metavar="TASK", help="a task of `solverlayers list`")
     compare.add_argument("--rules", metavar="SPECS", required=True, help='such as "dab,identity,blackbox(step=20)"')
     compare.add_argument("--seeds", type=int, default=3, help="runs per rule, with seeds 0, 1, ... (3)")
+    compare.add_argument("--sweep", metavar="FIELD=VALUES", help='a setting, projection or noise, such as "beta=0.5,1,2"')
     compare.add_argument(
         "--together", action="store_true", help="train the seeds of a rule as one stacked model; times are of all"
     )
@@ -129,14 +130,15 @@ def _run(a: argparse.Namespace) -> int:
 
 
 def _compare(a: argparse.Namespace) -> int:
-    from .comparing import compare, comparison_table, write_comparison
+    from .comparing import compare, comparison_table, sweep, write_comparison
     from .running import Run, is_main_process
 
     if a.seeds < 1:
         raise SpecError(f"--seeds {a.seeds}: at least one seed is needed.")
     runs = [
-        Run.make(a.task, rule, a.projection, a.noise, a.preset, seed, a.set)
+        Run.make(a.task, rule, a.projection, a.noise, a.preset, seed, a.set, swept)
         for rule in split_specs(a.rules)
+        for swept in sweep(a.sweep)
         for seed in range(a.seeds)
     ]
     folder = a.out or Path("runs") / runs[0].task / "compare"

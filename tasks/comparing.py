@@ -10,13 +10,13 @@ from typing import Any
 
 from . import report
 from .running import Hardware, Run, is_finished, task_class, train, train_together
-from .specs import SpecError
+from .specs import SpecError, split_specs
 
 Results = dict[str, list[dict[str, Any]]]
 
 
 def compare(runs: Sequence[Run], folder: Path, hardware: Hardware, together: bool = False) -> tuple[Results, dict[str, str]]:
-    """Run what is not finished yet. Results by rule, and for rules that could not be run to their end the reason.
+    """Run what is not finished yet. Results by label, and for labels that could not be run to their end the reason.
 
     With `together` the seeds of a rule are trained as one stacked model.
     """
@@ -29,18 +29,18 @@ def compare(runs: Sequence[Run], folder: Path, hardware: Hardware, together: boo
         if all(is_finished(folder / run.name) for run in group):
             continue
         seeds = f"seed{'s' if len(group) > 1 else ''} {', '.join(str(run.seed) for run in group)}"
-        print(f"[{number}/{len(groups)}] {group[0].rule}, {seeds}", flush=True)
+        print(f"[{number}/{len(groups)}] {group[0].label}, {seeds}", flush=True)
         try:
             if len(group) > 1:
                 execute_together(group, folder, hardware)
             else:
                 execute(group[0], folder / group[0].name, hardware)
         except ValueError as error:  # a diverged network, an instance without a solution: the other rules go on
-            failures[group[0].rule] = f"{seeds}: {error}"
+            failures[group[0].label] = f"{seeds}: {error}"
     results: Results = {}
     for run in runs:
         if is_finished(folder / run.name):
-            results.setdefault(run.rule, []).append(report.read_result(folder / run.name))
+            results.setdefault(run.label, []).append(report.read_result(folder / run.name))
     return results, failures
 
 
@@ -70,6 +70,20 @@ def execute(run: Run, folder: Path, hardware: Hardware) -> dict[str, Any] | None
     """Train a run, or go on with it, and write what it leaves behind; None on all but the first device."""
     task = train(run, folder, hardware)
     return None if task is None else report.write_result(run, task, folder)
+
+
+def sweep(text: str | None) -> list[str | None]:
+    """The settings of a sweep, one for each value; `[None]` where nothing is swept.
+
+    >>> sweep("beta=0.5, 1, 2")
+    ['beta=0.5', 'beta=1', 'beta=2']
+    """
+    if text is None:
+        return [None]
+    field, equals, values = text.partition("=")
+    if not equals or not values.strip():
+        raise SpecError(f"cannot read --sweep {text!r}; write field=value,value,... such as beta=0.5,1,2.")
+    return [f"{field.strip()}={value}" for value in split_specs(values)]
 
 
 def refuse_other(run: Run, folder: Path) -> None:
@@ -128,4 +142,5 @@ def write_comparison(task: str, results: Results, failures: Mapping[str, str], f
     report.write_json(folder / "compare.json", {"task": task, "rows": rows, "failures": dict(failures)})
     curves = {rule: [r["history"] for r in runs] for rule, runs in results.items()}
     report.draw_curves(folder / "compare.png", curves, f"{task}: mean and range over the seeds", task_class(task).headline)
+    task_class(task).draw_comparison(results, folder)
     return rows

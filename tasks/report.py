@@ -79,8 +79,8 @@ def write_result(run: Run, task: Task, folder: Path, together: Sequence[int] = (
     device = torch.cuda.get_device_name() if task.device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
     result = {
         **dataclasses.asdict(run),
-        "rule": repr(task.layer.rule),
-        "noise": None if task.layer.noise is None else repr(task.layer.noise),
+        "rule": repr(task.rule),
+        "noise": None if task.noise is None else repr(task.noise),
         "metrics": task.metrics(),
         "together": list(together),
         "seconds": last["seconds"],

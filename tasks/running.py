@@ -11,10 +11,11 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast, get_type_hints
 
-from .specs import SpecError, choose, make_noise, make_projection, make_rule, parse_value
+from .specs import SpecError, choose, make_noise, make_projection, make_rule, make_rule_or_estimator, parse_value
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback, LightningModule
@@ -36,6 +37,7 @@ class Run:
     preset: str
     seed: int
     config: dict[str, Any]
+    swept: str | None = None  # the setting in which it differs from the other runs of a sweep, as typed
 
     @classmethod
     def make(
@@ -47,15 +49,26 @@ class Run:
         preset: str | None = None,
         seed: int | None = None,
         settings: list[str] | None = None,
+        swept: str | None = None,
     ) -> Run:
-        """Settings from names and `field=value` strings; raises SpecError with the valid ones for any other."""
+        """Settings from names and `field=value` strings; raises SpecError with the valid ones for any other.
+
+        `swept` is one more such string, in which the field may also be `projection` or `noise`.
+        """
+        field, _, value = (swept or "").partition("=")
+        if field == "projection":
+            projection = value
+        elif field == "noise":
+            noise = value
+        elif swept:
+            settings = [*(settings or []), swept]
         task = choose("task", task, TASKS)
         kind = task_class(task)
         preset = choose("preset", preset or "quick", kind.presets)
         config = changed(kind.presets[preset], settings or [])
         rule = _tidy(rule or kind.default_rule)
         noise = _tidy(noise) if noise and make_noise(noise) else None
-        run = cls(task, rule, make_projection(projection), noise, preset, seed or 0, config)
+        run = cls(task, rule, make_projection(projection), noise, preset, seed or 0, config, swept)
         run.build()  # a rule that does not go with the solver is refused here, not after the data are made
         return run
 
@@ -71,7 +84,7 @@ class Run:
     ) -> Run:
         """This run with the settings that are not None."""
         settings = [f"{key}={value!r}" for key, value in self.config.items()] + settings
-        return Run.make(
+        run = Run.make(
             task,
             rule or self.rule,
             projection or self.projection,
@@ -80,18 +93,30 @@ class Run:
             self.seed if seed is None else seed,
             settings,
         )
+        return dataclasses.replace(run, swept=self.swept)
+
+    @property
+    def label(self) -> str:
+        """The run among others, whatever its seed."""
+        return f"{self.rule}, {self.swept}" if self.swept else self.rule
 
     @property
     def name(self) -> str:
         """The name of the run's folder."""
-        parts = [self.rule, self.projection, self.noise, None if self.preset == "quick" else self.preset, f"seed{self.seed}"]
+        swept = None if (self.swept or "").startswith(("projection=", "noise=")) else self.swept
+        preset = None if self.preset == "quick" else self.preset
+        parts = [self.rule, swept, self.projection, self.noise, preset, f"seed{self.seed}"]
         return "-".join(re.sub(r"[^a-z0-9.=]+", "-", re.sub("['\"]", "", part.lower())).strip("-") for part in parts if part)
 
     def build(self) -> Task:
         """The untrained module; raises SpecError where rule, projection and solver do not go together."""
         kind = task_class(self.task)
         config = dataclasses.replace(kind.presets[self.preset], **self.config)
-        rule = make_rule(self.rule, kind.shape(config))
+        shape = kind.shape(config)
+        if kind.takes_estimators:
+            rule = make_rule_or_estimator(self.rule, shape, partial(kind.surrogate, config))
+        else:
+            rule = make_rule(self.rule, shape)
         try:
             return kind(config, rule, self.projection, make_noise(self.noise), self.seed)
         except (ValueError, TypeError) as error:

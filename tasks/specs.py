@@ -8,16 +8,23 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
+from torch import nn
+
 from solverlayers import Solver
+from solverlayers import estimators as estimators_module
 from solverlayers import noise as noise_module
 from solverlayers import rules as rules_module
 from solverlayers import solvers as solvers_module
+from solverlayers.estimators import Baseline, Estimator
 from solverlayers.noise import Noise
 from solverlayers.projections import PROJECTIONS
 from solverlayers.rules import DAB, Rule
+
+from .notebook_noise import NotebookSumOfGamma
 
 
 class SpecError(ValueError):
@@ -37,7 +44,9 @@ def spec_name(cls: type) -> str:
 
 
 RULES: dict[str, type[Rule]] = final_classes(rules_module, Rule)
-NOISES: dict[str, type[Noise]] = final_classes(noise_module, Noise)
+ESTIMATORS: dict[str, type[Estimator]] = final_classes(estimators_module, Estimator)
+BASELINES: dict[str, type[Baseline]] = final_classes(estimators_module, Baseline)
+NOISES: dict[str, type[Noise]] = final_classes(noise_module, Noise) | {spec_name(NotebookSumOfGamma): NotebookSumOfGamma}
 SOLVERS: dict[str, type[Solver]] = {
     spec_name(c): c for c in vars(solvers_module).values() if inspect.isclass(c) and issubclass(c, Solver)
 }
@@ -77,6 +86,35 @@ def make_rule(spec: str, shape: tuple[int, ...], output_shape: tuple[int, ...] |
         given.setdefault("shape", shape)
         given.setdefault("output_shape", output_shape)
     return _build("rule", cls, given)
+
+
+def make_estimator(spec: str, network: Callable[[], nn.Module]) -> Estimator:
+    """The estimator that `spec` names; it, or its baseline, gets a new `network()` where it needs one.
+
+    >>> make_estimator("score_function(1, baseline=moving_average(0.5))", lambda: nn.Linear(5, 1))
+    ScoreFunction(samples=1, baseline=MovingAverage(decay=0.5))
+    """
+    name, args, kwargs = _parse("estimator", spec, BASELINES, partial(_make_baseline, network=network))
+    cls = ESTIMATORS[choose("estimator", name, ESTIMATORS)]
+    return _build("estimator", cls, _with_network(cls, _bind("estimator", cls, args, kwargs), network))
+
+
+def make_rule_or_estimator(spec: str, shape: tuple[int, ...], network: Callable[[], nn.Module]) -> Rule | Estimator:
+    """What `spec` names, for tasks that take both."""
+    name = choose("rule or estimator", spec.partition("(")[0], [*RULES, *ESTIMATORS])
+    return make_rule(spec, shape) if name in RULES else make_estimator(spec, network)
+
+
+def _make_baseline(spec: str, network: Callable[[], nn.Module]) -> Baseline:
+    name, args, kwargs = _parse("baseline", spec)
+    cls = BASELINES[choose("baseline", name, BASELINES)]
+    return _build("baseline", cls, _with_network(cls, _bind("baseline", cls, args, kwargs), network))
+
+
+def _with_network(cls: type, given: dict[str, Any], network: Callable[[], nn.Module]) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls.__init__)  # type: ignore[misc]
+    needed = [p.name for p in parameters(cls) if hints.get(p.name) is nn.Module and p.name not in given]
+    return given | {name: network() for name in needed}
 
 
 def make_noise(spec: str | None) -> Noise | None:
@@ -145,8 +183,10 @@ def _hint(name: str, known: Mapping[str, str]) -> str:
     return f" (did you mean {known[close[0]]!r}?)" if close else ""
 
 
-def _parse(kind: str, spec: str) -> tuple[str, list[Any], dict[str, Any]]:
-    """Name, positional and keyword values of a spec; values are literals, or calls of noise."""
+def _parse(
+    kind: str, spec: str, parts: Iterable[str] = NOISES, make_part: Callable[[str], Any] = lambda spec: make_noise(spec)
+) -> tuple[str, list[Any], dict[str, Any]]:
+    """Name, positional and keyword values of a spec; values are literals, words, or specs of parts such as noise."""
     try:
         node = ast.parse(spec.strip(), mode="eval").body
     except (SyntaxError, ValueError):
@@ -155,20 +195,29 @@ def _parse(kind: str, spec: str) -> tuple[str, list[Any], dict[str, Any]]:
         return node.id, [], {}
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or any(k.arg is None for k in node.keywords):
         raise SpecError(_malformed(kind, spec))
-    args = [_value(kind, spec, a) for a in node.args]
-    return node.func.id, args, {str(k.arg): _value(kind, spec, k.value) for k in node.keywords}
+
+    def value(node: ast.expr) -> Any:
+        if isinstance(node, ast.Call) or (isinstance(node, ast.Name) and node.id in parts):
+            return make_part(ast.unparse(node))
+        return _value(kind, spec, node)
+
+    return node.func.id, [value(a) for a in node.args], {str(k.arg): value(k.value) for k in node.keywords}
 
 
 def _malformed(kind: str, spec: str) -> str:
-    example = {"rule": "'blackbox(step=20)'", "noise": "'gaussian(0.1)'", "solver": "'topk(k=2)'"}[kind]
+    example = {
+        "rule": "'blackbox(step=20)'",
+        "estimator": "'rebar(samples=2)'",
+        "baseline": "'moving_average(0.9)'",
+        "noise": "'gaussian(0.1)'",
+        "solver": "'topk(k=2)'",
+    }[kind]
     return f"cannot read the {kind} {spec!r}; write a name, or a name with its parameters such as {example}."
 
 
 def _value(kind: str, spec: str, node: ast.expr) -> Any:
-    if isinstance(node, ast.Call):
-        return make_noise(ast.unparse(node))
     if isinstance(node, ast.Name):
-        return make_noise(node.id) if node.id in NOISES else node.id  # a word, whose quotes a shell may have eaten
+        return node.id  # a word, whose quotes a shell may have eaten
     try:
         return ast.literal_eval(node)
     except ValueError:
