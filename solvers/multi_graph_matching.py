@@ -22,8 +22,8 @@ class MultiGraphMatching(Solver):
     Maximises `sum_ab <scores_ab, y_ab>` over `y_ab = X_a X_b^T`, where `X_a` sends each vertex of graph a to a point of its own
     in a universe that all graphs share; so `y_ab y_bc` never contradicts `y_ac`, `y_ba = y_ab^T`, and `y_aa` is the identity.
     Scores and solutions are `(B, N, N, n, n)`. `mask`, in that shape, says which vertices are real: graphs with fewer than n
-    vertices, and fewer than N graphs, are padded, and pairs are allowed if both vertices are real. Scores may say what suits two
-    graphs in any way: similarities of vertices, or solutions of GraphMatching for every two, which are then made consistent.
+    vertices, and fewer than N graphs, are padded, and pairs are allowed if both vertices are real. Scores may say in any way
+    what suits two graphs: similarities of vertices, or solutions of GraphMatching for every two, which become consistent.
 
     With `universe=None` there are as many points as the largest graph of an instance has vertices, so graphs of this size are
     matched completely. More points leave outliers alone; fewer than a graph has vertices raise InfeasibleError.
@@ -38,8 +38,9 @@ class MultiGraphMatching(Solver):
     >>> torch.equal(MultiGraphMatching()(noisy), clean)
     True
 
-    Sources: D. Pachauri, R. Kondor, V. Singh, "Solving the multi-way matching problem by permutation synchronization", NIPS 2013;
-    J. Yan et al., "Consistency-driven alternating optimization for multigraph matching", IEEE Trans. Image Processing 24 (2015).
+    Sources: D. Pachauri, R. Kondor, V. Singh, "Solving the multi-way matching problem by permutation synchronization", NIPS
+    2013; J. Yan et al., "Consistency-driven alternating optimization for multigraph matching", IEEE Transactions on Image
+    Processing 24 (2015).
     """
 
     universe: int | None = None
@@ -124,8 +125,8 @@ class MultiGraphMatching(Solver):
         mask = instance.get("mask")
         if mask is not None and (mask.dtype != torch.bool or mask.shape != scores[0].shape):
             raise ValueError(
-                f"MultiGraphMatching: `mask` is {str(mask.dtype).removeprefix('torch.')} of shape {tuple(mask.shape)}; it needs "
-                f"to be boolean, of shape {shape} like the scores, and False where a vertex is padding."
+                f"MultiGraphMatching: `mask` is {str(mask.dtype).removeprefix('torch.')} of shape {tuple(mask.shape)}; it "
+                f"needs to be boolean, of shape {shape} like the scores, and False where a vertex is padding."
             )
         super().check(*scores, **instance)
 
@@ -138,9 +139,9 @@ class MultiGraphMatching(Solver):
             single = (mask != _pair(real, real)).flatten(1).any(1)
             if single.any():
                 raise InstanceError(
-                    f"MultiGraphMatching: instance {first_instance(single)} has a `mask` of single pairs ({int(single.sum())} of "
-                    f"{len(single)} instances). It says which vertices are real: pairs are allowed if both are. Give pairs that "
-                    f"shall not be matched low scores.",
+                    f"MultiGraphMatching: instance {first_instance(single)} has a `mask` of single pairs ({int(single.sum())} "
+                    f"of {len(single)} instances). It says which vertices are real: pairs are allowed if both are. Give pairs "
+                    f"that shall not be matched low scores.",
                     single,
                 )
         wrong = (~scores.isfinite() & _pair(real, real)).flatten(1).any(1)
@@ -164,7 +165,7 @@ class MultiGraphMatching(Solver):
             b = first_instance(small)
             raise InfeasibleError(
                 f"MultiGraphMatching: instance {b} has a graph with {int(largest[b])} vertices, but universe={self.universe} "
-                f"({int(small.sum())} of {len(small)} instances). Raise `universe`: all vertices of a graph are different points.",
+                f"({int(small.sum())} of {len(small)} instances). Raise `universe`: vertices of a graph are different points.",
                 small,
             )
         return (order < self.universe).expand(len(real), -1)

@@ -23,7 +23,7 @@ class QuadraticAssignment(SearchedMatching, CompleteAssignment):
     possible: n facilities at m places, with `scores (B, n, m)` for what a place costs a facility, `flows (B, n, n)` between
     facilities and `distances (B, m, m)` between places. Neither needs to be symmetric. Infinite scores forbid pairs;
     `mask (B, n, m)` does so, too, and makes rows and columns without any allowed pair padding. With `partial` any may stay
-    alone at no cost: only pairs that lower the cost are made, so scores need to be negative for what it is worth to have a place.
+    alone at no cost: only pairs that lower the cost are made, so what it is worth to have a place is a negative score.
 
     Deterministic: starts depend on `seed` and on the places of rows and columns. Not exact, but mostly optimal up to 30
     rows; `solve_with_info` has a proved bound. `ExactQuadraticAssignment` proves optimality.

@@ -118,8 +118,8 @@ def matchings(n: int, m: int, mask: Tensor | None = None, partial: bool = False)
 def consistent_matchings(mask: Tensor) -> Tensor:
     """All `X_a X_b^T`, the graphs' vertices at as many points as the largest has.  # (N, N, n, n) -> (V, N, N, n, n)"""
     real = mask.diagonal().diagonal()
-    points = int(real.sum(0).max())
-    each = [matchings(len(real), points, of_graph[:, None].expand(-1, points)) for of_graph in real.T]
+    points = int(real.sum(1).max())
+    each = [matchings(real.shape[1], points, of_graph[:, None].expand(-1, points)) for of_graph in real]
     every = [torch.stack(x) for x in product(*each)]
     return torch.stack([torch.einsum("aip,bjp->abij", x, x) for x in every]).unique(dim=0)
 
