@@ -9,6 +9,7 @@ from .assignment import MaxAssignment as MaxAssignment
 from .assignment import PartialAssignment as PartialAssignment
 from .dynamic_programs import DTW as DTW
 from .dynamic_programs import Viterbi as Viterbi
+from .edit_distance import EditDistance as EditDistance
 from .elementwise import HardFunction as HardFunction
 from .elementwise import Round as Round
 from .elementwise import Sign as Sign
@@ -22,6 +23,7 @@ from .graph_matching import ExactGraphMatching as ExactGraphMatching
 from .graph_matching import GraphMatching as GraphMatching
 from .knapsack import BoundedKnapsack as BoundedKnapsack
 from .knapsack import Knapsack as Knapsack
+from .longest_path import LongestPath as LongestPath
 from .matching import MaxCardinalityMatching as MaxCardinalityMatching
 from .matching import MaxWeightMatching as MaxWeightMatching
 from .matching import PerfectMatching as PerfectMatching
@@ -31,7 +33,9 @@ from .quadratic_assignment import QuadraticAssignment as QuadraticAssignment
 from .relaxed_matching import IPFP as IPFP
 from .relaxed_matching import RRWM as RRWM
 from .relaxed_matching import SpectralMatching as SpectralMatching
+from .segmentation import LabelledSegmentation as LabelledSegmentation
 from .segmentation import Segmentation as Segmentation
+from .segmentation import segment_sums as segment_sums
 from .selection import Argmax as Argmax
 from .selection import TopK as TopK
 from .shortest_path import Graph as Graph
