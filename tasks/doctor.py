@@ -68,6 +68,9 @@ EXAMPLES: dict[str, Example] = {
     "BoundedKnapsack": Example([3.0, 4.0], [1, 2], fields={"weights": (2, 3), "capacity": 8, "limits": (2, 9)}),
     "DTW": Example([[0.0, 2.0, 4.0], [0.0, 2.0, 4.0], [4.0, 0.0, 0.0]], [[1, 0, 0], [1, 0, 0], [0, 1, 1]]),
     "DenseSpanningTree": Example([[0.0, 1.0, 5.0], [1.0, 0.0, 2.0], [5.0, 2.0, 0.0]], [[0, 1, 0], [1, 0, 1], [0, 1, 0]]),
+    "EditDistance": Example(
+        ([[0.0, 1.0], [1.0, 0.5]], [1.0, 1.0], [1.0, 1.0]), ([[1, 0], [0, 1]], [0, 0], [0, 0])
+    ),
     "ExactGraphMatching": MATCHED_PATHS,
     "ExactQuadraticAssignment": PLACED,
     "GatedAssignment": Example([[4.0, 1.0], [2.0, 9.0]], [[0, 1], [1, 0]], instance={"unmatched": 5.0}),
@@ -80,6 +83,11 @@ EXAMPLES: dict[str, Example] = {
     "HardFunction": Example([-1.6, 0.2, 1.7], [-2, 0, 1], fields={"fn": torch.floor}),
     "IPFP": MATCHED_PATHS,
     "Knapsack": Example([3.0, 4.0, 5.0], [1, 0, 1], fields={"weights": (2, 3, 4), "capacity": 6}),
+    "LabelledSegmentation": Example(
+        ([[[2.0, 0.0], [3.0, 0.0]], [[0.0, 0.0], [0.0, 9.0]], [[0.0, 3.0], [0.0, 0.0]]], [[0.0, 0.0], [0.0, 0.0]]),
+        ([[[1, 0], [0, 0]], [[0, 0], [0, 1]], [[0, 0], [0, 0]]], [[0, 1], [0, 0]]),
+    ),
+    "LongestPath": Example([1.0, 3.0, 1.0], [0, 1, 0], fields={"graph": TRIANGLE}),
     "MaxAssignment": Example([[4.0, 1.0], [2.0, 3.0]], [[1, 0], [0, 1]]),
     "MaxCardinalityMatching": Example([5.0, 2.0, 3.0, 3.0, 2.0, 5.0], [1, 0, 0, 0, 0, 1], fields={"graph": SQUARE}),
     "MaxDenseSpanningTree": Example([[0.0, 1.0, 5.0], [1.0, 0.0, 2.0], [5.0, 2.0, 0.0]], [[0, 0, 1], [0, 0, 1], [1, 1, 0]]),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import combinations, permutations, product
+from itertools import combinations, pairwise, permutations, product
 from typing import Any
 
 import torch
@@ -36,12 +36,14 @@ from solverlayers.rules import (
 from solverlayers.solver import Solver
 from solverlayers.solvers.assignment import Assignment, GatedAssignment, MaxAssignment
 from solverlayers.solvers.dynamic_programs import DTW, Viterbi
+from solverlayers.solvers.edit_distance import EditDistance
 from solverlayers.solvers.elementwise import HardFunction, Round, Sign, Threshold
 from solverlayers.solvers.knapsack import BoundedKnapsack, Knapsack
+from solverlayers.solvers.longest_path import LongestPath
 from solverlayers.solvers.matching import MaxCardinalityMatching, MaxWeightMatching, PerfectMatching
 from solverlayers.solvers.multi_graph_matching import MultiGraphMatching
 from solverlayers.solvers.quadratic_assignment import ExactQuadraticAssignment, QuadraticAssignment
-from solverlayers.solvers.segmentation import Segmentation
+from solverlayers.solvers.segmentation import LabelledSegmentation, Segmentation
 from solverlayers.solvers.selection import Argmax, TopK
 from solverlayers.solvers.shortest_path import Graph, GraphShortestPath, GridEdgeShortestPath, GridShortestPath, grid_graph
 from solverlayers.solvers.sorting import Permutation, Ranking, Sort
@@ -223,7 +225,13 @@ class Packed(Solver):
     solver: Solver
     shapes: tuple[tuple[int, ...], ...]
 
-    constant_sum = True
+    @property
+    def sense(self):
+        return self.solver.sense
+
+    @property
+    def constant_sum(self):
+        return self.solver.constant_sum
 
     def solve(self, scores: Tensor) -> Tensor:
         return self.joined(self.solver.solve(*self.parts(scores)))
@@ -288,6 +296,41 @@ def cuts(mask: Tensor) -> Tensor:
         if ends and mask[y == 1].all():
             found.append(y)
     return torch.stack(found) if found else torch.zeros(0, n, n)
+
+
+def errands(batch: int) -> dict[str, Tensor]:
+    """Other ends for every instance, and an edge of each other instance taken away."""
+    number = torch.arange(batch)
+    mask = torch.ones(batch, 5, dtype=torch.bool)
+    mask[::2] = torch.arange(5) != number[::2, None] % 3
+    return {"mask": mask, "source": number % 2, "target": 2 + number % 2}
+
+
+def labelled_cuts(steps: int, longest: int, labels: int) -> Tensor:
+    """All ways to cut a sequence into labelled segments, and the transitions, counted.  # -> (V, T D L + L L)"""
+    found = []
+    for inner_cuts in product((False, True), repeat=steps - 1):
+        bounds = [0, *(k + 1 for k, cut in enumerate(inner_cuts) if cut), steps]
+        sizes = [b - a for a, b in pairwise(bounds)]
+        for chosen in product(range(labels), repeat=len(sizes) if max(sizes) <= longest else 0):
+            segments, transitions = torch.zeros(steps, longest, labels), torch.zeros(labels, labels)
+            for first, size, label in zip(bounds, sizes, chosen):
+                segments[first, size - 1, label] = 1
+            for pair in pairwise(chosen):
+                transitions[pair] += 1
+            if chosen:
+                found.append(torch.cat([segments.flatten(), transitions.flatten()]))
+    return torch.stack(found)
+
+
+def edits(n: int, m: int) -> Tensor:
+    """All sets of pairs in the same order, and what they leave out on both sides.  # -> (V, n m + n + m)"""
+    found = []
+    for y in matchings(n, m, partial=True):
+        rows, columns = y.nonzero().T.tolist()
+        if columns == sorted(columns):
+            found.append(torch.cat([y.flatten(), 1 - y.sum(1), 1 - y.sum(0)]))
+    return torch.stack(found)
 
 
 def short_segments(batch: int) -> dict[str, Tensor]:
@@ -523,6 +566,24 @@ SOLVERS: dict[str, SolverCase] = {
     "dtw_mask": SolverCase(DTW(), (4, 4), alignments, bands, alike=False),
     "viterbi": SolverCase(Packed(Viterbi(), ((3, 2), (2, 2))), (10,), sequences(3, 2), alike=False),
     "viterbi_own": SolverCase(Packed(Viterbi(), ((3, 2), (2, 2, 2))), (14,), sequences(3, 2, own=True), alike=False),
+    "edit_distance": SolverCase(Packed(EditDistance(), ((2, 3), (2,), (3,))), (11,), edits(2, 3), alike=False),
+    "longest_path": SolverCase(
+        LongestPath(Graph(DIAMOND), source=0, target=3),
+        (5,),
+        edge_paths(DIAMOND, torch.tensor(0), torch.tensor(3), torch.ones(5, dtype=torch.bool), directed=True),
+        alike=False,
+    ),
+    "longest_path_each": SolverCase(
+        LongestPath(Graph(DIAMOND)),
+        (5,),
+        lambda mask, source, target: edge_paths(DIAMOND, source, target, mask, directed=True),
+        errands,
+        options={"skip": "padding"},
+        alike=False,
+    ),
+    "labelled_segmentation": SolverCase(
+        Packed(LabelledSegmentation(), ((3, 2, 2), (2, 2))), (16,), labelled_cuts(3, 2, 2), alike=False
+    ),
     "segmentation": SolverCase(Segmentation(), (4, 4), cuts(torch.ones(4, 4, dtype=torch.bool)), alike=False),
     "segmentation_mask": SolverCase(Segmentation(), (4, 4), cuts, short_segments, alike=False),
     "tsp": SolverCase(TSP(), (5, 5), trips(5), alike=False),
