@@ -298,12 +298,14 @@ def cuts(mask: Tensor) -> Tensor:
     return torch.stack(found) if found else torch.zeros(0, n, n)
 
 
+_LADDER = torch.tensor([[0, 0, 1, 1, 2, 2, 3, 0], [1, 2, 2, 3, 3, 4, 4, 3]])
+
+
 def errands(batch: int) -> dict[str, Tensor]:
     """Other ends for every instance, and an edge of each other instance taken away."""
     number = torch.arange(batch)
-    mask = torch.ones(batch, 5, dtype=torch.bool)
-    mask[::2] = torch.arange(5) != number[::2, None] % 3
-    return {"mask": mask, "source": number % 2, "target": 2 + number % 2}
+    mask = torch.arange(8) != 7 - number[:, None] % 3
+    return {"mask": mask, "source": number % 2, "target": 4 - number % 2}
 
 
 def labelled_cuts(steps: int, longest: int, labels: int) -> Tensor:
@@ -574,9 +576,9 @@ SOLVERS: dict[str, SolverCase] = {
         alike=False,
     ),
     "longest_path_each": SolverCase(
-        LongestPath(Graph(DIAMOND)),
-        (5,),
-        lambda mask, source, target: edge_paths(DIAMOND, source, target, mask, directed=True),
+        LongestPath(Graph(_LADDER)),
+        (8,),
+        lambda mask, source, target: edge_paths(_LADDER, source, target, mask, directed=True),
         errands,
         options={"skip": "padding"},
         alike=False,
