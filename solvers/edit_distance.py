@@ -29,8 +29,8 @@ class EditDistance(Solver):
 
     `mask (B, n, m)`, boolean, is False for a pair that may not be made, and for padding: a sequence ends with the last element
     that has a pair in the mask. An infinite cost forbids, too. Raises InfeasibleError for an instance without a pair in its
-    mask or without a finite way, InstanceError for minus infinity. Of equally cheap ways, read backwards, a pair is taken, then a
-    deletion, then an insertion. Sums are formed in the dtype of the scores, those of integers in float64.
+    mask or without a finite way, InstanceError for minus infinity. Of equally cheap ways, read backwards, a pair is taken, then
+    a deletion, then an insertion. Sums are formed in the dtype of the scores, those of integers in float64.
 
     >>> first, second = torch.tensor([list(b"kitten")]), torch.tensor([list(b"sitting")])
     >>> pairs = (first[:, :, None] != second[:, None]).float()

@@ -167,8 +167,8 @@ def test_instances_without_an_answer_are_named(implementation):
     refused(
         LongestPath(graph, 0, 2),
         (scores,),
-        "LongestPath: instance 1 has no path from its source to its target (1 of 3 instances). The graph has none there, or the "
-        "mask or scores of minus infinity take edges away that a path needs.",
+        "LongestPath: instance 1 has no path from its source to its target (1 of 3 instances). The graph has none there, or "
+        "the mask or scores of minus infinity take edges away that a path needs.",
         instances=[False, True, False],
     )
     refused(

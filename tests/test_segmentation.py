@@ -261,8 +261,8 @@ def test_labelled_sequences_without_an_answer_are_named(implementation):
     refused(
         solver,
         (torch.zeros(2, 4, 3), torch.zeros(2, 3, 3)),
-        "LabelledSegmentation: the scores of segments have shape (2, 4, 3); expected (B, T, D, L), with one element, one length "
-        "and one label at least.",
+        "LabelledSegmentation: the scores of segments have shape (2, 4, 3); expected (B, T, D, L), with one element, one "
+        "length and one label at least.",
         ValueError,
     )
     refused(
