@@ -7,6 +7,8 @@ from .assignment import Assignment as Assignment
 from .assignment import GatedAssignment as GatedAssignment
 from .assignment import MaxAssignment as MaxAssignment
 from .assignment import PartialAssignment as PartialAssignment
+from .dense_matching import DenseMaxWeightMatching as DenseMaxWeightMatching
+from .dense_matching import DensePerfectMatching as DensePerfectMatching
 from .dynamic_programs import DTW as DTW
 from .dynamic_programs import Viterbi as Viterbi
 from .edit_distance import EditDistance as EditDistance

@@ -67,6 +67,8 @@ EXAMPLES: dict[str, Example] = {
     "Assignment": Example([[4.0, 1.0], [2.0, 3.0]], [[0, 1], [1, 0]]),
     "BoundedKnapsack": Example([3.0, 4.0], [1, 2], fields={"weights": (2, 3), "capacity": 8, "limits": (2, 9)}),
     "DTW": Example([[0.0, 2.0, 4.0], [0.0, 2.0, 4.0], [4.0, 0.0, 0.0]], [[1, 0, 0], [1, 0, 0], [0, 1, 1]]),
+    "DenseMaxWeightMatching": Example([[0.0, 5.0, 2.0], [5.0, 0.0, 3.0], [2.0, 3.0, 0.0]], [[0, 1, 0], [1, 0, 0], [0, 0, 0]]),
+    "DensePerfectMatching": Example([[0.0, 1.0], [2.0, 0.0]], [[0, 1], [1, 0]]),
     "DenseSpanningTree": Example([[0.0, 1.0, 5.0], [1.0, 0.0, 2.0], [5.0, 2.0, 0.0]], [[0, 1, 0], [1, 0, 1], [0, 1, 0]]),
     "EditDistance": Example(
         ([[0.0, 1.0], [1.0, 0.5]], [1.0, 1.0], [1.0, 1.0]), ([[1, 0], [0, 1]], [0, 0], [0, 0])

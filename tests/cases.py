@@ -35,6 +35,7 @@ from solverlayers.rules import (
 )
 from solverlayers.solver import Solver
 from solverlayers.solvers.assignment import Assignment, GatedAssignment, MaxAssignment
+from solverlayers.solvers.dense_matching import DenseMaxWeightMatching, DensePerfectMatching
 from solverlayers.solvers.dynamic_programs import DTW, Viterbi
 from solverlayers.solvers.edit_distance import EditDistance
 from solverlayers.solvers.elementwise import HardFunction, Round, Sign, Threshold
@@ -49,6 +50,7 @@ from solverlayers.solvers.shortest_path import Graph, GraphShortestPath, GridEdg
 from solverlayers.solvers.sorting import Permutation, Ranking, Sort
 from solverlayers.solvers.spanning_tree import DenseSpanningTree, MaxDenseSpanningTree, MaxSpanningTree, SpanningTree
 from solverlayers.solvers.tsp import TSP, TourSearch
+from solverlayers.solvers.wrappers import Async, Cached, Parallel, Timed
 from solverlayers.testing import pad_at_end
 
 
@@ -421,6 +423,18 @@ def largest(vertices: Tensor) -> Tensor:
     return vertices[vertices.sum(1) == vertices.sum(1).max()]
 
 
+def dense_matchings(mask: Tensor, perfect: bool) -> Tensor:
+    """All matchings of the nodes that the mask holds, or those that leave none of them out.  # (n, n) -> (V, n, n)"""
+    every = symmetric(edge_matchings(torch.triu_indices(len(mask), len(mask), 1)), mask)
+    return every[(every.any(1) == mask.any(1)).all(1)] if perfect else every
+
+
+def even_nodes(batch: int) -> dict[str, Tensor]:
+    """Four nodes, or two of them."""
+    real = torch.arange(4) < torch.where(torch.arange(batch) % 3 == 1, 2, 4)[:, None]
+    return {"mask": real[:, :, None] & real[:, None]}
+
+
 _PRISM = Graph([[0, 1, 2, 3, 4, 5, 0, 1, 2], [1, 2, 0, 4, 5, 3, 3, 4, 5]], directed=False)
 
 
@@ -627,6 +641,12 @@ SOLVERS: dict[str, SolverCase] = {
     "max_cardinality_matching": SolverCase(
         MaxCardinalityMatching(), (5,), lambda edge_index, mask: largest(edge_matchings(edge_index, mask)), chords, alike=False
     ),
+    "dense_perfect_matching": SolverCase(
+        DensePerfectMatching(), (4, 4), lambda mask: dense_matchings(mask, True), even_nodes, alike=False
+    ),
+    "dense_max_weight_matching": SolverCase(
+        DenseMaxWeightMatching(), (4, 4), lambda mask: dense_matchings(mask, False), ragged_nodes(4, 2), alike=False
+    ),
     "bipartite_matching": SolverCase(
         MaxWeightMatching(grid_graph(2, 3)),
         (7,),
@@ -634,6 +654,13 @@ SOLVERS: dict[str, SolverCase] = {
         options={"skip": "padding"},
         alike=False,
     ),
+    "cached": SolverCase(Cached(TopK(2)), (5,), subsets(5, 2)),
+    "cached_paths": SolverCase(Cached(GraphShortestPath(directed=False), size=3), (7,), edge_paths, own_graphs, alike=False),
+    "parallel": SolverCase(
+        Parallel(MaxAssignment(), workers=1), (3, 4), lambda mask: matchings(3, 4, mask), ragged_matrix(3, 4)
+    ),
+    "timed": SolverCase(Timed(TSP(), 60.0), (5, 5), trips(5), alike=False),
+    "async": SolverCase(Async(Cached(Ranking())), (4,), rank_vectors(4)),
     "gated_assignment": SolverCase(GatedAssignment(), (3, 3), lambda unmatched: matchings(3, 3, partial=True), row_prices),
     "gated_assignment_mask": SolverCase(
         GatedAssignment(),
@@ -661,9 +688,7 @@ SOLVERS: dict[str, SolverCase] = {
     "multi_graph_matching": SolverCase(
         MultiGraphMatching(), (3, 3, 2, 2), consistent_matchings(torch.ones(3, 3, 2, 2, dtype=torch.bool))
     ),
-    "multi_graph_matching_mask": SolverCase(
-        MultiGraphMatching(), (3, 3, 2, 2), consistent_matchings, graphs_of_some_vertices
-    ),
+    "multi_graph_matching_mask": SolverCase(MultiGraphMatching(), (3, 3, 2, 2), consistent_matchings, graphs_of_some_vertices),
 }
 
 

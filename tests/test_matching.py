@@ -10,10 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from solverlayers.errors import InfeasibleError, InstanceError
-from solverlayers.solvers import kernels, matching
+from solverlayers.solvers import kernels
+from solverlayers.solvers import matching_methods as methods
 from solverlayers.solvers.graph import Graph, grid_graph
+from solverlayers.solvers.kernels import decision_diagram as diagram_kernel
 from solverlayers.solvers.kernels import matching as kernel
-from solverlayers.solvers.matching import MaxCardinalityMatching, MaxWeightMatching, PerfectMatching, bipartition
+from solverlayers.solvers.matching import MaxCardinalityMatching, MaxWeightMatching, PerfectMatching
+from solverlayers.solvers.matching_diagrams import complete_graph, matching_diagram
+from solverlayers.solvers.matching_methods import bipartition
 
 RUNS_HERE = {"AVX512": ("baseline", "avx2", "avx512"), "AVX2": ("baseline", "avx2")}
 BUILDS = [
@@ -22,19 +26,32 @@ BUILDS = [
 CLASSES = (PerfectMatching, MaxWeightMatching, MaxCardinalityMatching)
 
 
-@pytest.fixture(params=["networkx", *BUILDS])
+BACKENDS = ("networkx", "torch", *BUILDS)
+
+
+@pytest.fixture(params=BACKENDS)
 def backend(request, monkeypatch):
-    """NetworkX, and each build of the kernels that runs here."""
+    """NetworkX, which serves without kernels where torch does not, torch, and each build of the kernels that runs here."""
     use(request.param, monkeypatch)
     return request.param
 
 
 def use(name, monkeypatch):
-    if name == "networkx":
-        monkeypatch.setattr(matching, "library", lambda: None)
-    else:
+    monkeypatch.setattr(methods, "usable", lambda *tensors: name in BUILDS)
+    if name in BUILDS:
         build = ctypes.CDLL(str(kernels._find(name)))
-        monkeypatch.setattr(kernel, "library", lambda: build)
+        for module in (kernel, diagram_kernel):
+            monkeypatch.setattr(module, "library", lambda: build)
+    else:
+        monkeypatch.setattr(methods, "library", lambda: None)
+    if name == "networkx":
+        without_diagrams(monkeypatch)
+
+
+def without_diagrams(monkeypatch):
+    """Every graph as if it were wide and had many nodes."""
+    monkeypatch.setattr(methods, "matching_diagram", lambda *arguments: None)
+    monkeypatch.setattr(methods, "SMALL", -1)
 
 
 def generator(seed):
@@ -86,7 +103,7 @@ def test_random_graphs(cls, seed, nodes, size, levels, real):
     expected = [best(cls, scores[b][mask[b]], edges[b][:, mask[b]], named[b]) for b in range(2)]
     failed = [one is None for one in expected]
     data = {"mask": mask, "edge_index": edges.where(mask[:, None], -7)}
-    for name in ("networkx", *BUILDS):
+    for name in BACKENDS:
         with pytest.MonkeyPatch.context() as patch:
             use(name, patch)
             if any(failed):
@@ -197,3 +214,104 @@ def test_threads_change_nothing():
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(*results)
+
+
+def scrambled(graph, seed):
+    """The same graph with its nodes in another order."""
+    order = torch.randperm(graph.nodes, generator=generator(seed))
+    return Graph(order[graph.edges], graph.nodes)
+
+
+def without_cells(graph, *cells):
+    """What is left of a grid; nodes keep their order."""
+    kept = torch.ones(graph.nodes, dtype=torch.bool)
+    kept[list(cells)] = False
+    edges = graph.edges[:, kept[graph.edges].all(0)]
+    return Graph((kept.cumsum(0) - 1)[edges], int(kept.sum()))
+
+
+NARROW = {
+    "grid": grid_graph(6, 6),
+    "flat grid": grid_graph(4, 9),
+    "scrambled grid": scrambled(grid_graph(5, 8), 0),
+    "grid with holes": without_cells(grid_graph(6, 6), 0, 1, 14, 15),
+    "eight neighbours": grid_graph(4, 6, neighbours=8),
+    "complete": complete_graph(8),
+    "parallel edges": Graph([[0, 1, 2, 0, 1, 3, 3], [1, 2, 3, 1, 0, 0, 3]]),
+}
+
+
+@pytest.mark.parametrize("cls", [PerfectMatching, MaxWeightMatching])
+@pytest.mark.parametrize("name", NARROW)
+@pytest.mark.parametrize("batch", [1, 9])
+def test_narrow_graphs(backend, cls, name, batch, monkeypatch):
+    """By diagrams, where the back end has them, against NetworkX and the other ways."""
+    graph, g = NARROW[name], generator(batch)
+    assert matching_diagram(graph, cls is PerfectMatching, methods.LARGEST_DIAGRAM) is not None
+    scores = torch.rand(batch, len(graph), generator=g, dtype=torch.float64) - 0.3
+    mask = torch.rand(batch, len(graph), generator=g) < 0.95
+    scores = scores.where(mask, torch.nan)
+    plain = scores.where(mask, torch.inf if cls is PerfectMatching else -torch.inf)
+    failed = torch.tensor([best(cls, row, graph.edges, range(graph.nodes)) is None for row in plain])
+    if failed.any():
+        with pytest.raises(InfeasibleError) as caught:
+            cls(graph)(scores, mask=mask)
+        assert torch.equal(caught.value.instances, failed)
+        scores, mask, plain = scores[~failed], mask[~failed], plain[~failed]
+    y = cls(graph)(scores, mask=mask)
+    assert torch.equal(y, cls(graph)(plain))
+    for row, one in zip(plain, y):
+        check(cls, one, row, graph.edges, range(graph.nodes))
+    without_diagrams(monkeypatch)
+    other = cls(graph)(plain)
+    assert torch.allclose((y * scores.nan_to_num()).sum(1), (other * scores.nan_to_num()).sum(1), rtol=1e-12)
+
+
+def test_torch_and_kernels_find_the_same_matchings():
+    """Ties included; float32 is summed in float64 by both."""
+    graph = grid_graph(6, 7, neighbours=8)
+    for dtype, levels in ((torch.float32, 3), (torch.float32, 10**6), (torch.float64, 10**6)):
+        scores = torch.randint(-levels, levels, (19, len(graph)), generator=generator(levels)).to(dtype) / 7
+        for cls in (PerfectMatching, MaxWeightMatching):
+            found = []
+            for name in BACKENDS[1:]:
+                with pytest.MonkeyPatch.context() as patch:
+                    use(name, patch)
+                    found.append(cls(graph)(scores))
+            assert all(torch.equal(found[0], y) for y in found)
+
+
+def count(diagram):
+    """How many sets a family has."""
+    sets = [0, 1]
+    for pair in zip(diagram.without, diagram.with_):
+        sets.append(sum(sets[child] for child in pair))
+    return sets[diagram.top]
+
+
+def test_diagrams_hold_all_matchings():
+    """The domino tilings of a chessboard (Kasteleyn, 1961), perfect matchings and all matchings of complete graphs."""
+    assert count(matching_diagram(grid_graph(8, 8), True, 10**4)) == 12988816
+    assert count(matching_diagram(complete_graph(10), True, 10**4)) == 9 * 7 * 5 * 3
+    assert count(matching_diagram(complete_graph(6), False, 10**4)) == 76
+    assert count(matching_diagram(grid_graph(3, 3), True, 10**4)) == 0
+
+
+def test_wide_graphs_have_no_diagram():
+    assert matching_diagram(grid_graph(40, 40), True, 10**4) is None
+    assert matching_diagram(complete_graph(20), True, 10**4) is None
+    assert matching_diagram(grid_graph(12, 12), True, 10**4) is None
+    assert matching_diagram(grid_graph(300, 2), True, 10**4) is not None
+
+
+def test_the_largest_small_graph(backend):
+    """Sixteen nodes have a diagram; so have graphs of their own, which are not all named."""
+    scores = torch.rand(2, 120, generator=generator(0), dtype=torch.float64)
+    edges = complete_graph(16).edges
+    for cls in (PerfectMatching, MaxWeightMatching):
+        assert matching_diagram(complete_graph(16), cls is PerfectMatching, methods.LARGEST_DIAGRAM) is not None
+        for y in (cls(Graph(edges))(scores), cls()(scores, edge_index=edges.expand(2, 2, -1))):
+            for row, one in zip(scores, y):
+                check(cls, one, row, edges, range(16))
+    path = torch.tensor([[[2, 3, 2], [3, 2, 8]]])
+    assert PerfectMatching()(torch.tensor([[2.0, 1.0, 0.0]]), edge_index=path, mask=path[:, 1] < 8).tolist() == [[0, 1, 0]]

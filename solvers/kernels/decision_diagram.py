@@ -1,0 +1,49 @@
+"""The cheapest set of a family on the CPU, compiled: see `decision_diagram.cpp` for the algorithm."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from ..decision_diagram import Diagram
+from . import library
+
+_POINTER, _SIZE, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+_ARGUMENTS = (*[_POINTER] * 8, *[_SIZE] * 4, _POINTER, _POINTER, _SIZE, _SIZE, _INT, _POINTER, _POINTER, _INT)
+
+
+def best_sets(scores: Tensor, diagram: Diagram, largest: bool, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    """The set of least cost (or greatest, if `largest`) of each instance, on the CPU.  # (B, E) -> (B, E)
+
+    `scores`, float32 or float64, are of the elements; an infinite cost and False in `mask (B, E)` forbid an element. The second
+    result says which instances have no set, None where all have one.
+    """
+    scores = scores.contiguous()
+    mask = None if mask is None else mask.contiguous()
+    out, status = torch.empty_like(scores), torch.empty(len(scores), dtype=torch.bool)
+    build = library()
+    assert build is not None
+    failures = _function(build, scores.dtype)(
+        *diagram.pointers,
+        scores.data_ptr(),
+        None if mask is None else mask.data_ptr(),
+        *scores.shape,
+        largest,
+        out.data_ptr(),
+        status.data_ptr(),
+        torch.get_num_threads(),
+    )
+    if failures < 0:
+        raise MemoryError(f"The decision diagram kernel found no memory for {diagram!r}.")
+    return out, status if failures else None
+
+
+@cache
+def _function(build: ctypes.CDLL, dtype: torch.dtype) -> Callable[..., int]:
+    function = getattr(build, f"solverlayers_decision_diagram_{str(dtype).removeprefix('torch.')}")
+    function.argtypes, function.restype = _ARGUMENTS, ctypes.c_int64
+    return function
