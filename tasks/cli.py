@@ -1,4 +1,4 @@
-"""The command line: `solverlayers list | run | compare | diagnose | doctor`."""
+"""The command line: `solverlayers list | run | compare | report | gallery | diagnose | doctor`."""
 
 from __future__ import annotations
 
@@ -72,6 +72,16 @@ def parser() -> argparse.ArgumentParser:
     diagnose.add_argument("--seed", type=int, default=0, help="of scores, loss and noise (0)")
     diagnose.add_argument("--out", type=Path, metavar="DIR", help="where results go (runs/diagnose/SOLVER)")
     diagnose.set_defaults(command=_diagnose)
+
+    report = commands.add_parser("report", help="tables of the results at hand, as Markdown or into a page")
+    report.add_argument("folders", metavar="DIR", nargs="*", type=Path, help="where results are (runs)")
+    report.add_argument("--into", type=Path, metavar="FILE", help="fill the blocks <!-- results TASK --> of a page")
+    report.set_defaults(command=_report)
+
+    gallery = commands.add_parser("gallery", help="one HTML page of the runs at hand: tables, curves, pictures")
+    gallery.add_argument("folders", metavar="DIR", nargs="*", type=Path, help="where results are (runs)")
+    gallery.add_argument("--out", type=Path, metavar="FILE", help="the page (runs/gallery.html)")
+    gallery.set_defaults(command=_gallery)
 
     doctor = commands.add_parser("doctor", help="what works here: versions, devices, kernels, solvers, optional back ends")
     doctor.set_defaults(command=_doctor)
@@ -165,6 +175,28 @@ def _diagnose(a: argparse.Namespace) -> int:
     for rule, reason in diagnosis.refused.items():
         print(f"\n{rule} does not apply: {reason}")
     print(f"\nwritten to {folder}")
+    return 0
+
+
+def _report(a: argparse.Namespace) -> int:
+    from . import tables
+
+    found = tables.collect(a.folders or [Path("runs")])
+    if a.into:
+        a.into.write_text(tables.fill(a.into.read_text(encoding="utf-8"), found), encoding="utf-8")
+        print(f"written to {a.into}")
+        return 0
+    for task, runs in tables.groups(found).items():
+        print(f"## {task}\n\n{tables.markdown(*tables.rows(task, runs))}\n")
+    return 0
+
+
+def _gallery(a: argparse.Namespace) -> int:
+    from . import gallery, tables
+
+    file = a.out or Path("runs") / "gallery.html"
+    gallery.write(tables.collect(a.folders or [Path("runs")]), file)
+    print(f"written to {file}")
     return 0
 
 

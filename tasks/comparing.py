@@ -123,10 +123,11 @@ def comparison_table(task: str, rows: Sequence[Mapping[str, Any]]) -> str:
     columns = (*task_class(task).columns, "solver_seconds", "seconds", "cpu_seconds")
     shown = [name for name in columns if any(row.get(name) is not None for row in rows)]
     header = ["rule", "seeds", *(name.replace("_", " ") for name in shown)]
-    return report.table([[row["rule"], str(row["seeds"]), *(_cell(row, name) for name in shown)] for row in rows], header)
+    return report.table([[row["rule"], str(row["seeds"]), *(cell(row, name) for name in shown)] for row in rows], header)
 
 
-def _cell(row: Mapping[str, Any], name: str) -> str:
+def cell(row: Mapping[str, Any], name: str) -> str:
+    """Mean and standard deviation of a measurement, as a table has them."""
     mean, spread = row.get(name), row.get(f"{name}_std")
     if mean is None:
         return "-"

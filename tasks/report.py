@@ -9,7 +9,7 @@ import platform
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -18,11 +18,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from solverlayers.diagnostics import GradientQuality
-
     from .base import Task
     from .running import Run
 
+History = Sequence[Mapping[str, Any]]
 INK, LIGHT, GOOD, BAD = "#1b1b1b", "#d9d9d9", "#1b7f3b", "#c0392b"
 PACKAGES = ("solverlayers", "torch", "numpy", "scipy", "lightning", "matplotlib")
 LABELS = {
@@ -40,6 +39,17 @@ LABELS = {
     "solver_seconds": "solver seconds",
 }
 SHARES = {"exact_match", "train_exact_match", "hamming", "cell_accuracy", "agreement", "moved", "solver_share"}
+
+
+class Quality(Protocol):
+    """How good a gradient is: `solverlayers.diagnostics.GradientQuality`, or what has these of it."""
+
+    @property
+    def bias(self) -> float: ...
+    @property
+    def std(self) -> float: ...
+    @property
+    def cosine(self) -> float: ...
 
 
 def versions() -> dict[str, str]:
@@ -79,6 +89,7 @@ def write_result(run: Run, task: Task, folder: Path, together: Sequence[int] = (
     device = torch.cuda.get_device_name() if task.device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
     result = {
         **dataclasses.asdict(run),
+        "spec": run.rule,
         "rule": repr(task.rule),
         "noise": None if task.noise is None else repr(task.noise),
         "metrics": task.metrics(),
@@ -160,11 +171,13 @@ def write_csv(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 # ---- pictures; Figure without pyplot needs no screen and keeps no global state ----
 
 
-def draw_curves(file: Path, runs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], title: str, headline: str) -> None:
+def draw_curves(
+    file: Path | IO[bytes], runs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], title: str, headline: str
+) -> None:
     """Headline and loss on unseen instances against training steps: the mean over the runs of a name, and their range."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(10, 4 + 0.22 * len(runs)), layout="constrained")
     figure.suptitle(title, fontsize=11, color=INK)
     for axes, name in zip(figure.subplots(1, 2), (headline, "loss")):
         for rule, histories in runs.items():
@@ -176,11 +189,11 @@ def draw_curves(file: Path, runs: Mapping[str, Sequence[Sequence[Mapping[str, An
     if headline in SHARES:
         figure.axes[0].set_ylim(-2, 102)
     if len(runs) > 1:
-        figure.axes[0].legend(frameon=False, fontsize=9)
-    _save(figure, file)
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower left", frameon=False, fontsize=9)
+    save(figure, file)
 
 
-def _draw_band(axes: Axes, histories: Sequence[Sequence[Mapping[str, Any]]], name: str, label: str) -> None:
+def _draw_band(axes: Axes, histories: Sequence[History], name: str, label: str) -> None:
     length = min(map(len, histories))
     steps = [record["step"] for record in histories[0][:length]]
     scale = 100 if name in SHARES else 1
@@ -204,7 +217,7 @@ def draw_sequences(file: Path, truth: Tensor, predicted: Tensor) -> None:
         axes.set_ylim(0, 1.05)
         axes.set_xticks(positions, [f"{value:.2f}" for value in ours], fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)
-    _save(figure, file)
+    save(figure, file)
 
 
 def draw_maps(file: Path, images: Tensor, seen: Tensor, costs: Tensor, path: Tensor, truth: Tensor) -> None:
@@ -232,10 +245,10 @@ def draw_maps(file: Path, images: Tensor, seen: Tensor, costs: Tensor, path: Ten
             axes.set_title(caption, fontsize=8, color=INK)
             axes.set_axis_off()
         grid[1, k].title.set_color(GOOD if optimal else BAD)
-    _save(figure, file)
+    save(figure, file)
 
 
-def draw_quality(file: Path, qualities: Mapping[str, GradientQuality], title: str) -> None:
+def draw_quality(file: Path, qualities: Mapping[str, Quality], title: str) -> None:
     """Bias against standard deviation, one dot per rule; both relative to the exact gradient, on logarithmic axes."""
     from matplotlib.figure import Figure
 
@@ -258,8 +271,9 @@ def draw_quality(file: Path, qualities: Mapping[str, GradientQuality], title: st
     axes.set_title(title, fontsize=11, color=INK)
     axes.grid(color=LIGHT, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    _save(figure, file)
+    save(figure, file)
 
 
-def _save(figure: Figure, file: Path) -> None:
+def save(figure: Figure, file: Path | IO[bytes]) -> None:
+    """Write a picture on white."""
     figure.savefig(file, dpi=110, facecolor="white")
