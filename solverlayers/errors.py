@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 
@@ -16,6 +18,9 @@ class InstanceError(ValueError):
         super().__init__(message)
         self.instances = instances
         self.incumbent = incumbent
+
+    def __reduce__(self) -> tuple[Any, ...]:  # exceptions are copied, also from other processes, by their arguments
+        return type(self), (str(self), self.instances, self.incumbent)
 
 
 class InfeasibleError(InstanceError):

@@ -58,3 +58,7 @@ from .spanning_tree import SpanningTree as SpanningTree
 from .tsp import TSP as TSP
 from .tsp import RoutingTSP as RoutingTSP
 from .tsp import TourSearch as TourSearch
+from .wrappers import Async as Async
+from .wrappers import Cached as Cached
+from .wrappers import Parallel as Parallel
+from .wrappers import Timed as Timed

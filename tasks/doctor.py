@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from solverlayers.solvers import Graph, kernels
+from solverlayers.solvers import TSP, Graph, TopK, kernels
 
 from .catalogue import solvers
 from .report import versions
@@ -20,6 +20,7 @@ BACK_ENDS = {
     "networkx": "graphs that users have already",
     "ortools": "exact programs and routing",
     "torch_geometric": "batches of graphs",
+    "joblib": "batches spread over processes or a cluster",
     "lightning": "training of the tasks",
     "matplotlib": "pictures of the tasks",
 }
@@ -65,7 +66,9 @@ PLACED = Example(
 EXAMPLES: dict[str, Example] = {
     "Argmax": Example([0.0, 2.0, 1.0], [0, 1, 0]),
     "Assignment": Example([[4.0, 1.0], [2.0, 3.0]], [[0, 1], [1, 0]]),
+    "Async": Example([3.0, 1.0, 2.0], [1, 0, 1], fields={"solver": TopK(2)}),
     "BoundedKnapsack": Example([3.0, 4.0], [1, 2], fields={"weights": (2, 3), "capacity": 8, "limits": (2, 9)}),
+    "Cached": Example([3.0, 1.0, 2.0], [1, 0, 1], fields={"solver": TopK(2)}),
     "DTW": Example([[0.0, 2.0, 4.0], [0.0, 2.0, 4.0], [4.0, 0.0, 0.0]], [[1, 0, 0], [1, 0, 0], [0, 1, 1]]),
     "DenseMaxWeightMatching": Example([[0.0, 5.0, 2.0], [5.0, 0.0, 3.0], [2.0, 3.0, 0.0]], [[0, 1, 0], [1, 0, 0], [0, 0, 0]]),
     "DensePerfectMatching": Example([[0.0, 1.0], [2.0, 0.0]], [[0, 1], [1, 0]]),
@@ -96,6 +99,7 @@ EXAMPLES: dict[str, Example] = {
     "MaxSpanningTree": Example([1.0, 3.0, 2.0], [0, 1, 1], fields={"graph": TRIANGLE}),
     "MaxWeightMatching": Example([5.0, -2.0, 3.0, -3.0, 2.0, -5.0], [1, 0, 0, 0, 0, 0], fields={"graph": SQUARE}),
     "MultiGraphMatching": SYNCHRONISED,
+    "Parallel": Example([3.0, 1.0, 2.0], [1, 0, 1], fields={"solver": TopK(2)}),
     "PartialAssignment": Example(([[1.0, 9.0]], [3.0], [2.0, 2.0]), ([[1, 0]], [0], [0, 1])),
     "PerfectMatching": Example([5.0, 2.0, 3.0, 3.0, 2.0, 5.0], [0, 1, 0, 0, 1, 0], fields={"graph": SQUARE}),
     "Permutation": Example([0.3, 0.1, 0.2], [[0, 1, 0], [0, 0, 1], [1, 0, 0]]),
@@ -111,6 +115,7 @@ EXAMPLES: dict[str, Example] = {
     "SpectralMatching": MATCHED_PATHS,
     "TSP": ROUND_TRIP,
     "Threshold": Example([-2.0, 0.1, 0.7], [0, 1, 1]),
+    "Timed": Example(ROUND_TRIP.scores, ROUND_TRIP.solution, fields={"solver": TSP(), "seconds": 60.0}),
     "TopK": Example([3.0, 1.0, 2.0], [1, 0, 1], fields={"k": 2}),
     "TourSearch": ROUND_TRIP,
     "Viterbi": Example(

@@ -50,6 +50,7 @@ from solverlayers.solvers.shortest_path import Graph, GraphShortestPath, GridEdg
 from solverlayers.solvers.sorting import Permutation, Ranking, Sort
 from solverlayers.solvers.spanning_tree import DenseSpanningTree, MaxDenseSpanningTree, MaxSpanningTree, SpanningTree
 from solverlayers.solvers.tsp import TSP, TourSearch
+from solverlayers.solvers.wrappers import Async, Cached, Parallel, Timed
 from solverlayers.testing import pad_at_end
 
 
@@ -653,6 +654,13 @@ SOLVERS: dict[str, SolverCase] = {
         options={"skip": "padding"},
         alike=False,
     ),
+    "cached": SolverCase(Cached(TopK(2)), (5,), subsets(5, 2)),
+    "cached_paths": SolverCase(Cached(GraphShortestPath(directed=False), size=3), (7,), edge_paths, own_graphs, alike=False),
+    "parallel": SolverCase(
+        Parallel(MaxAssignment(), workers=1), (3, 4), lambda mask: matchings(3, 4, mask), ragged_matrix(3, 4)
+    ),
+    "timed": SolverCase(Timed(TSP(), 60.0), (5, 5), trips(5), alike=False),
+    "async": SolverCase(Async(Cached(Ranking())), (4,), rank_vectors(4)),
     "gated_assignment": SolverCase(GatedAssignment(), (3, 3), lambda unmatched: matchings(3, 3, partial=True), row_prices),
     "gated_assignment_mask": SolverCase(
         GatedAssignment(),
