@@ -257,7 +257,7 @@ def test_a_result_says_what_was_run_and_what_came_out(finished: tuple[Path, dict
     stored = json.loads((folder / "result.json").read_text())
     assert stored == json.loads(json.dumps(result))
     assert set(stored) == {
-        *("task", "rule", "projection", "noise", "preset", "seed", "config", "swept", "metrics"),
+        *("task", "spec", "rule", "projection", "noise", "preset", "seed", "config", "swept", "metrics"),
         *("seconds", "cpu_seconds", "together"),
         *("device", "data", "versions", "git_commit", "history"),
     }
