@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from .base import Task
 
-TASKS = {"sorting": "Sorting", "shortest_path": "ShortestPath", "polynomial": "Polynomial"}
+TASKS = {"sorting": "Sorting", "shortest_path": "ShortestPath", "polynomial": "Polynomial", "vae": "VAE"}
 """The module of each task in this package, and its class there."""
 
 
