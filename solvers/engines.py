@@ -225,9 +225,10 @@ class Gurobi(Engine):
 
     def _minimise(self, program: Program, costs: np.ndarray, seconds: float | None, start: np.ndarray | None) -> Answer:
         gurobi = _gurobi()
-        with gurobi.Env(params={"OutputFlag": 0, "Threads": 1, "MIPGap": 0.0, "MIPGapAbs": 0.0}) as env, gurobi.Model(
-            env=env
-        ) as model:
+        with (
+            gurobi.Env(params={"OutputFlag": 0, "Threads": 1, "MIPGap": 0.0, "MIPGapAbs": 0.0}) as env,
+            gurobi.Model(env=env) as model,
+        ):
             kinds = np.where(program.integer, "I", "C")
             x = model.addMVar(len(costs), lb=program.lower, ub=program.upper, obj=costs, vtype=kinds)
             below, above = (np.flatnonzero(np.isfinite(rows)) for rows in (program.row_upper, program.row_lower))

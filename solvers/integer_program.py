@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -47,16 +47,14 @@ class LinearConstraints(ProgramSolver):
             if matrix is not None and (matrix.array.ndim != 2 or (side and side.array.shape != matrix.array.shape[:1])):
                 raise ValueError(
                     f"{type(self).__name__}: {rows} has shape {matrix.array.shape}"
-                    f"{f' and {sides} has shape {side.array.shape}' if side else ''}; expected a row for each constraint, and a "
-                    f"number in {sides} for each row."
+                    f"{f' and {sides} has shape {side.array.shape}' if side else ''}; expected a row for each constraint, and "
+                    f"a number in {sides} for each row."
                 )
         if self.sense not in ("min", "max"):
             raise ValueError(f"{type(self).__name__}: sense={self.sense!r}; scores are costs ('min') or gains ('max').")
 
     @classmethod
-    def from_mathopt(
-        cls, model: mathopt.Model, variables: list[mathopt.Variable] | None = None, **options: Any
-    ) -> Self:
+    def from_mathopt(cls, model: mathopt.Model, variables: list[mathopt.Variable] | None = None, **options: Any) -> Self:
         """The program of a model of OR-Tools' MathOpt, `ortools.math_opt.python.mathopt`.
 
         Args:
@@ -71,7 +69,7 @@ class LinearConstraints(ProgramSolver):
         from .mathopt_model import fields_of
 
         given = fields_of(model, variables)
-        if "integer" not in {field.name for field in fields(cls)} and any(given.pop("integer")):
+        if "integer" not in {one.name for one in fields(cls)} and any(given.pop("integer")):
             raise ValueError(f"{cls.__name__}: the model has whole variables. Use IntegerProgram.from_mathopt.")
         return cls(**given, **options)
 
@@ -108,8 +106,8 @@ class LinearConstraints(ProgramSolver):
             if name in instance and instance[name].isnan().any():
                 bad = instance[name].isnan().flatten(1).any(1)
                 raise InstanceError(
-                    f"{type(self).__name__}: instance {first_instance(bad)} has NaN in `{name}` ({int(bad.sum())} of {len(bad)} "
-                    f"instances).",
+                    f"{type(self).__name__}: instance {first_instance(bad)} has NaN in `{name}` ({int(bad.sum())} of "
+                    f"{len(bad)} instances).",
                     bad,
                 )
 
@@ -158,14 +156,13 @@ class LinearConstraints(ProgramSolver):
             shared = getattr(self, name)
             if shared is not None and name in own:
                 raise ValueError(f"{type(self).__name__}: {name} is a field, which all instances share, and given again.")
-            given[name] = own[name] if name in own else shared.array if shared is not None else None
+            given[name] = own.get(name, None if shared is None else shared.array)
         rows, sides = given[matrix], given[side]
         if rows is None and sides is None:
             return None, np.zeros(0)
         if rows is None or sides is None:
-            raise ValueError(
-                f"{type(self).__name__}: there is {matrix if sides is None else side} without {side if sides is None else matrix}."
-            )
+            present, absent = (matrix, side) if sides is None else (side, matrix)
+            raise ValueError(f"{type(self).__name__}: there is {present} without {absent}.")
         if rows.ndim != 2 or sides.shape != rows.shape[:1]:
             raise ValueError(
                 f"{type(self).__name__}: `{matrix}` has shape {rows.shape} and `{side}` {sides.shape} for one instance; "
@@ -188,9 +185,9 @@ class LinearConstraints(ProgramSolver):
 class IntegerProgram(LinearConstraints):
     """An integer or mixed-integer linear program, whose objective are the scores.
 
-    Minimises (`sense="min"`) or maximises `<scores, y>` over `A y <= b`, `A_eq y = b_eq`, `lower <= y <= upper`, `y` whole where
-    `integer`. Shapes: `(B, n) -> (B, n)`. Matrices with more than n columns have auxiliary variables, after those with scores;
-    they cost nothing and are not part of the solution.
+    Minimises (`sense="min"`) or maximises `<scores, y>` over `A y <= b`, `A_eq y = b_eq`, `lower <= y <= upper`, `y` whole
+    where `integer`. Shapes: `(B, n) -> (B, n)`. Matrices with more than n columns have auxiliary variables, after those with
+    scores; they cost nothing and are not part of the solution.
 
     Args:
         A, b, A_eq, b_eq: what all instances share, `(m, n)` and `(m,)`: nested sequences, arrays, tensors, sparse matrices.
@@ -200,8 +197,9 @@ class IntegerProgram(LinearConstraints):
         engine, time_limit: who solves, and how long at most; see ProgramSolver and `engines`.
 
     Instance data: `A` (B, m, n), `b` (B, m), `A_eq`, `b_eq`, for what is not a field; `mask` (B, n), False for a variable that
-    is 0; `warm_start` (B, n), for engines that take it. Raises InfeasibleError, naming the instance, where there is no solution;
-    InstanceError where the objective is unbounded; SolverTimeoutError, with the best solutions found, when time is up.
+    is 0; `warm_start` (B, n), for engines that take it. Raises InfeasibleError, naming the instance, where there is no
+    solution; InstanceError where the objective is unbounded; SolverTimeoutError, with the best solutions found, when time is
+    up.
 
     >>> solver = IntegerProgram(A=[[2, 3, 4]], b=[6], sense="max")
     >>> solver(torch.tensor([[3.0, 4.0, 5.0], [1.0, 9.0, 2.0]]))
@@ -212,7 +210,7 @@ class IntegerProgram(LinearConstraints):
     """
 
     integer: Any = True  # type: ignore[misc]
-    engine: Engine = HiGHS()
+    engine: Engine = field(default_factory=HiGHS)
     time_limit: float | None = 60.0
 
     def decode(self, y: Tensor, **instance: Tensor) -> list[Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,13 +18,14 @@ from .integer_program import LinearConstraints
 class LinearProgram(LinearConstraints):
     """A linear program, whose objective are the scores; the solution is a vertex.
 
-    Minimises (`sense="min"`) or maximises `<scores, y>` over `A y <= b`, `A_eq y = b_eq`, `lower <= y <= upper`. Fields, shapes,
-    instance data and errors are those of IntegerProgram, but bounds are 0 and infinity by default, and no variable has to be
-    whole. Solutions hold constraints up to about 1e-7.
+    Minimises (`sense="min"`) or maximises `<scores, y>` over `A y <= b`, `A_eq y = b_eq`, `lower <= y <= upper`. Fields,
+    shapes, instance data and errors are those of IntegerProgram, but bounds are 0 and infinity by default, and no variable has
+    to be whole. Solutions hold constraints up to about 1e-7.
 
     With an engine that has prices (GLOP, Gurobi), `solve_with_info` gives `duals`: what the optimum gains for each unit of
     `inequalities (B, m)`, that is of b, of `equalities (B, k)`, that is of b_eq, and of `bounds (B, n)`. They certify it:
-    `scores = A^T inequalities + A_eq^T equalities + bounds`, and a number is only other than zero where its constraint is tight.
+    `scores = A^T inequalities + A_eq^T equalities + bounds`, and a number is only other than zero where its constraint is
+    tight.
 
     >>> solver = LinearProgram(A=[[1, 2], [3, 1]], b=[4, 6], sense="max")
     >>> info = solver.solve_with_info(torch.tensor([[1.0, 1.0]]))
@@ -33,7 +34,7 @@ class LinearProgram(LinearConstraints):
     """
 
     upper: Any = np.inf
-    engine: Engine = GLOP()
+    engine: Engine = field(default_factory=GLOP)
     time_limit: float | None = 60.0
 
     integer: ClassVar[Any] = Constant(False)
@@ -55,7 +56,9 @@ class LinearProgram(LinearConstraints):
             raise ValueError("LinearProgram.dual: variables have bounds other than 0 and infinity. Write them as rows of A.")
         parts = [part.dense() for part in (self.A, self.A_eq) if part is not None]
         if not parts:
-            raise ValueError("LinearProgram.dual: there are no constraints that all instances share; give A or A_eq as a field.")
+            raise ValueError(
+                "LinearProgram.dual: there are no constraints that all instances share; give A or A_eq as a field."
+            )
         rows = np.concatenate(parts).T
         free = np.full(rows.shape[1], np.inf)
         free[: 0 if self.A is None else len(parts[0])] = 0.0

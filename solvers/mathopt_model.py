@@ -24,7 +24,9 @@ def fields_of(model: mathopt.Model, variables: list[mathopt.Variable] | None) ->
     row = {constraint: i for i, constraint in enumerate(model.linear_constraints())}
     entries = [(row[e.linear_constraint], column[e.variable], e.coefficient) for e in model.linear_constraint_matrix_entries()]
     i, j, data = zip(*entries) if entries else ((), (), ())
-    matrix = csr_array((np.array(data, dtype=float), (np.array(i, dtype=int), np.array(j, dtype=int))), (len(row), len(ordered)))
+    matrix = csr_array(
+        (np.array(data, dtype=float), (np.array(i, dtype=int), np.array(j, dtype=int))), (len(row), len(ordered))
+    )
     low, high = (np.array([getattr(c, name) for c in row], dtype=float) for name in ("lower_bound", "upper_bound"))
     equal = low == high
     above, below = np.isfinite(low) & ~equal, np.isfinite(high) & ~equal
@@ -54,6 +56,6 @@ def _refuse(model: mathopt.Model, auxiliary: list[mathopt.Variable]) -> None:
     priced = [v.name or f"number {v.id}" for v in auxiliary if model.objective.get_linear_coefficient(v) != 0]
     if priced:
         raise ValueError(
-            f"The objective of the model has the variable {priced[0]}, which has no score; only scores may be in the objective. "
-            f"Add it to `variables`, or take it out of the objective."
+            f"The objective of the model has the variable {priced[0]}, which has no score; only scores may be in the "
+            f"objective. Add it to `variables`, or take it out of the objective."
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +14,10 @@ from solverlayers.solver import Solution, Solver, inner
 
 from .edge_family import native
 from .engines import Answer, Engine, Program, Status
+
+
+class InvalidInstance(Exception):
+    """What is wrong with the data of one instance, raised by `_program`: the end of "Name: instance 3 has ..."."""
 
 
 class _Found(NamedTuple):
@@ -42,7 +46,10 @@ class ProgramSolver(Solver):
 
     @abstractmethod
     def _program(self, shape: tuple[int, ...], **instance: np.ndarray) -> Program:
-        """The program of one instance with scores of this shape; its first variables, row-major, are the solution."""
+        """The program of one instance with scores of this shape; its first variables, row-major, are the solution.
+
+        Raises InvalidInstance for data that make no sense.
+        """
 
     def solve(self, scores: Tensor, **instance: Tensor) -> Tensor:
         """The best solutions.  # (B, *E) -> (B, *E)"""
@@ -78,19 +85,34 @@ class ProgramSolver(Solver):
         costs = native(self, scores).double() * (1 if self.sense == "min" else -1)
         mask = instance.get("mask")
         costs = (costs if mask is None else costs.where(mask, 0)).cpu().numpy()
-        columns = {key: value.cpu().numpy() for key, value in instance.items() if key != "warm_start"}
+        programs = self._programs(costs.shape[1:], len(costs), instance)
         starts = [None] * len(costs) if start is None else start.double().flatten(1).cpu().numpy()
         answers = []
         y = np.zeros(costs.shape)
-        for b, (row, hint) in enumerate(zip(costs, starts)):
-            answers.append(self._answer(row, hint, {key: value[b] for key, value in columns.items()}))
+        for b, (program, row, hint) in enumerate(zip(programs, costs, starts)):
+            answers.append(self._answer(program, row, hint))
             x = answers[-1].x
             if x is not None:
                 y[b] = x[: row.size].reshape(row.shape) + 0.0  # no negative zeros
         return _Found(self._typed(y, scores), answers)
 
-    def _answer(self, costs: np.ndarray, start: np.ndarray | None, instance: dict[str, np.ndarray]) -> Answer:
-        program = self._program(costs.shape, **instance)
+    def _programs(self, shape: tuple[int, ...], count: int, instance: dict[str, Tensor]) -> list[Program]:
+        columns = {key: value.cpu().numpy() for key, value in instance.items() if key != "warm_start"}
+        programs, wrong = [], {}
+        for b in range(count):
+            try:
+                programs.append(self._program(shape, **{key: value[b] for key, value in columns.items()}))
+            except InvalidInstance as error:
+                wrong[b] = str(error)
+        if wrong:
+            bad = torch.tensor([b in wrong for b in range(count)])
+            first = first_instance(bad)
+            raise InstanceError(
+                f"{type(self).__name__}: instance {first} has {wrong[first]} ({len(wrong)} of {count} instances).", bad
+            )
+        return programs
+
+    def _answer(self, program: Program, costs: np.ndarray, start: np.ndarray | None) -> Answer:
         more = len(program.lower) - costs.size
         objective = np.concatenate([costs.reshape(-1), np.zeros(more)])
         hint = None if start is None else np.concatenate([start, np.full(more, np.nan)])
@@ -131,6 +153,17 @@ class ProgramSolver(Solver):
                 late,
                 found.y,
             )
+
+
+def zero_one(rows: Any, least: Any = -np.inf, most: Any = np.inf, upper: Any = 1.0) -> Program:
+    """`least <= rows x <= most` for variables that are 0 or 1, and 0 where `upper` is.  # (m, N)"""
+    from scipy.sparse import csr_array
+
+    matrix = csr_array(rows, dtype=np.float64)
+    count, size = matrix.shape
+    sides = (np.broadcast_to(np.asarray(side, dtype=np.float64), (count,)).copy() for side in (least, most))
+    bounds = np.broadcast_to(np.asarray(upper, dtype=np.float64), (size,)).copy()
+    return Program(matrix, *sides, np.zeros(size), bounds, np.ones(size, dtype=bool))
 
 
 _FAILURES: dict[Status, tuple[type[InstanceError], str]] = {

@@ -73,9 +73,7 @@ EXAMPLES: dict[str, Example] = {
     "DenseMaxWeightMatching": Example([[0.0, 5.0, 2.0], [5.0, 0.0, 3.0], [2.0, 3.0, 0.0]], [[0, 1, 0], [1, 0, 0], [0, 0, 0]]),
     "DensePerfectMatching": Example([[0.0, 1.0], [2.0, 0.0]], [[0, 1], [1, 0]]),
     "DenseSpanningTree": Example([[0.0, 1.0, 5.0], [1.0, 0.0, 2.0], [5.0, 2.0, 0.0]], [[0, 1, 0], [1, 0, 1], [0, 1, 0]]),
-    "EditDistance": Example(
-        ([[0.0, 1.0], [1.0, 0.5]], [1.0, 1.0], [1.0, 1.0]), ([[1, 0], [0, 1]], [0, 0], [0, 0])
-    ),
+    "EditDistance": Example(([[0.0, 1.0], [1.0, 0.5]], [1.0, 1.0], [1.0, 1.0]), ([[1, 0], [0, 1]], [0, 0], [0, 0])),
     "ExactGraphMatching": MATCHED_PATHS,
     "ExactQuadraticAssignment": PLACED,
     "GatedAssignment": Example([[4.0, 1.0], [2.0, 9.0]], [[0, 1], [1, 0]], instance={"unmatched": 5.0}),
@@ -87,17 +85,29 @@ EXAMPLES: dict[str, Example] = {
     "GridShortestPath": Example([[1.0, 9.0, 9.0], [9.0, 1.0, 9.0], [9.0, 9.0, 1.0]], [[1, 0, 0], [0, 1, 0], [0, 0, 1]]),
     "HardFunction": Example([-1.6, 0.2, 1.7], [-2, 0, 1], fields={"fn": torch.floor}),
     "IPFP": MATCHED_PATHS,
+    "IntegerProgram": Example([3.0, 4.0, 5.0], [1, 0, 1], fields={"A": [[2, 3, 4]], "b": [6], "sense": "max"}),
+    "KMedoids": Example(
+        [[0.0, 1.0, 3.0], [1.0, 0.0, 2.0], [3.0, 2.0, 0.0]], [[0, 1, 0], [0, 1, 0], [0, 1, 0]], fields={"k": 1}
+    ),
     "Knapsack": Example([3.0, 4.0, 5.0], [1, 0, 1], fields={"weights": (2, 3, 4), "capacity": 6}),
     "LabelledSegmentation": Example(
         ([[[2.0, 0.0], [3.0, 0.0]], [[0.0, 0.0], [0.0, 9.0]], [[0.0, 3.0], [0.0, 0.0]]], [[0.0, 0.0], [0.0, 0.0]]),
         ([[[1, 0], [0, 0]], [[0, 0], [0, 1]], [[0, 0], [0, 0]]], [[0, 1], [0, 0]]),
     ),
+    "LinearOrdering": Example([[0.0, 3.0, 0.0], [0.0, 0.0, 2.0], [1.0, 0.0, 0.0]], [[0, 1, 1], [0, 0, 1], [0, 0, 0]]),
+    "LinearProgram": Example([1.0, 1.0], [2, 2], fields={"A": [[1, 2], [1, -1]], "b": [6, 0], "sense": "max"}),
     "LongestPath": Example([1.0, 3.0, 1.0], [0, 1, 0], fields={"graph": TRIANGLE}),
     "MaxAssignment": Example([[4.0, 1.0], [2.0, 3.0]], [[1, 0], [0, 1]]),
     "MaxCardinalityMatching": Example([5.0, 2.0, 3.0, 3.0, 2.0, 5.0], [1, 0, 0, 0, 0, 1], fields={"graph": SQUARE}),
+    "MaxCut": Example([1.0, 2.0, 3.0], [0, 1, 1], fields={"graph": TRIANGLE}),
     "MaxDenseSpanningTree": Example([[0.0, 1.0, 5.0], [1.0, 0.0, 2.0], [5.0, 2.0, 0.0]], [[0, 0, 1], [0, 0, 1], [1, 1, 0]]),
+    "MaxFlow": Example([3.0, 1.0, 2.0], [2, 1, 2], fields={"graph": TRIANGLE, "source": 0, "target": 2}),
+    "MaxIndependentSet": Example([2.0, 3.0, 1.0], [0, 1, 0], fields={"graph": TRIANGLE}),
     "MaxSpanningTree": Example([1.0, 3.0, 2.0], [0, 1, 1], fields={"graph": TRIANGLE}),
     "MaxWeightMatching": Example([5.0, -2.0, 3.0, -3.0, 2.0, -5.0], [1, 0, 0, 0, 0, 0], fields={"graph": SQUARE}),
+    "MinCostFlow": Example([1.0, 3.0, 1.0], [2, 0, 2], fields={"graph": TRIANGLE, "capacity": [2, 1, 2], "supply": [2, 0, -2]}),
+    "MinCut": Example([3.0, 1.0, 2.0], [0, 1, 1], fields={"graph": TRIANGLE, "source": 0, "target": 2}),
+    "MinVertexCover": Example([2.0, 3.0, 1.0], [1, 0, 1], fields={"graph": TRIANGLE}),
     "MultiGraphMatching": SYNCHRONISED,
     "Parallel": Example([3.0, 1.0, 2.0], [1, 0, 1], fields={"solver": TopK(2)}),
     "PartialAssignment": Example(([[1.0, 9.0]], [3.0], [2.0, 2.0]), ([[1, 0]], [0], [0, 1])),
@@ -108,7 +118,9 @@ EXAMPLES: dict[str, Example] = {
     "Ranking": Example([0.3, 0.1, 0.2], [3, 1, 2]),
     "Round": Example([-1.6, 0.2, 0.7], [-2, 0, 1]),
     "RoutingTSP": ROUND_TRIP,
+    "Scheduling": Example([[0.0, 2.0, 9.0], [0.0, 1.0, 5.0]], [[0, 1, 0], [1, 0, 0]], fields={"durations": [2, 1]}),
     "Segmentation": Example([[1.0, 5.0, 0.0], [0.0, 1.0, 3.0], [0.0, 0.0, 2.0]], [[0, 1, 0], [0, 0, 0], [0, 0, 1]]),
+    "SetCover": Example([1.0, 3.0, 1.0], [1, 0, 1], fields={"members": [[1, 1, 0], [0, 1, 1]]}),
     "Sign": Example([-2.0, 0.1, 0.7], [-1, 0, 1], fields={"margin": 0.5}),
     "Sort": Example([0.3, 0.1, 0.2], [0.1, 0.2, 0.3]),
     "SpanningTree": Example([1.0, 3.0, 2.0], [1, 0, 1], fields={"graph": TRIANGLE}),
@@ -118,6 +130,7 @@ EXAMPLES: dict[str, Example] = {
     "Timed": Example(ROUND_TRIP.scores, ROUND_TRIP.solution, fields={"solver": TSP(), "seconds": 60.0}),
     "TopK": Example([3.0, 1.0, 2.0], [1, 0, 1], fields={"k": 2}),
     "TourSearch": ROUND_TRIP,
+    "Transport": Example([[1.0, 3.0], [2.0, 5.0]], [[0, 2], [1, 0]], fields={"supply": [2, 1], "demand": [1, 2]}),
     "Viterbi": Example(
         ([[1.0, 0.0], [0.0, 0.5], [1.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]]), ([[1, 0], [1, 0], [1, 0]], [[2, 0], [0, 0]])
     ),

@@ -1,0 +1,148 @@
+"""What flows of least cost share: whole units, proofs, failures."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from solverlayers.errors import InfeasibleError, InstanceError, first_instance
+from solverlayers.solver import Solution, inner
+
+from . import flow_search
+from .flow_family import FlowSolver, Units, as_units, batched
+
+_BALANCE = 1e-6
+"""Supplies may miss their sum of zero by this share of their size, as sums of single precision do."""
+
+
+class Flows(NamedTuple):
+    """A flow in whole units, with all that its proof needs."""
+
+    flow: Units  # (B, E)
+    capacity: Units  # (B, E)
+    endless: Tensor  # (B, E) boolean, where the capacity is only one more than any flow uses
+    supply: Units  # (B, nodes)
+    costs: Units  # (B, E)
+    edges: Tensor  # (2, E) or (B, 2, E)
+
+
+class CostFlow(FlowSolver):
+    """What flows of least cost share.
+
+    Costs, capacities and supplies are rounded to multiples of powers of two, in which the flow is exactly optimal: capacities
+    and supplies below 2**-50 of their sum (for up to 1000 edges without limit), costs below 2**-44 of the largest for 100
+    nodes, and two bits more for half as many. So flows are whole where capacities and supplies are. An infinite cost takes an
+    edge away.
+
+    `solve_with_info` gives `duals["potential"] (B, nodes)`. They prove the flow optimal: `cost + potential[tail] -
+    potential[head]` is at most 0 on edges that carry flow, and at least 0 on edges with room for more.
+    """
+
+    sense = "min"
+
+    def _flows(self, scores: Tensor, mask: Tensor | None, capacity: Tensor, supply: Tensor, edges: Tensor) -> Flows:
+        """# (B, E), (B, E), (B, E), (B, nodes), (2, E) or (B, 2, E)"""
+        costs = self._numbers("a cost", scores, mask)
+        there = costs < torch.inf if mask is None else mask & (costs < torch.inf)
+        capacity = capacity.double().where(there, 0)
+        self._refuse(~(capacity >= 0), "a capacity", "that is negative or NaN", "Capacities are 0 or greater.")
+        balanced = self._balanced(supply.double())
+        endless = capacity.isinf()
+        room = 4.0 + 2.0 * endless.sum(1, keepdim=True)
+        both = as_units(torch.cat([capacity.where(~endless, 0), balanced], 1), room)
+        whole, given = both.whole.split([scores.shape[1], supply.shape[1]], 1)
+        given = self._settled(given)
+        most = whole.sum(1, keepdim=True) + given.clamp_min(0).sum(1, keepdim=True) + 1
+        whole = torch.where(endless, most, whole)
+        nodes = supply.shape[1]
+        finite = costs.where(there, 0)
+        steps = nodes * (nodes + 1.0) * 4
+        prices = as_units(finite, steps * _largest(finite) / _total(finite))
+        self._refuse_bottomless(prices.whole, endless, edges, nodes)
+        arrays = (part.cpu() for part in (prices.whole, whole, given, edges))
+        flow, status = (part.to(scores.device) for part in flow_search.min_cost_flow(*arrays))
+        self._refuse_infeasible(status)
+        return Flows(Units(flow, both.shift), Units(whole, both.shift), endless, Units(given, both.shift), prices, edges)
+
+    def _info(self, scores: Tensor, y: Tensor, found: Flows) -> Solution:
+        """`y`, with potentials that prove it optimal, and the bound that they give."""
+        edges, nodes = batched(found.edges, len(scores)), found.supply.whole.shape[1]
+        flow, full = found.flow.whole, found.capacity.whole
+        room = torch.cat([(flow < full) | found.endless, flow > 0], 1)
+        costs = found.costs.whole
+        potential, _ = flow_search.shortest(torch.cat([costs, -costs], 1), room, torch.cat([edges, edges.flip(1)], 2), nodes)
+        reduced = costs + potential.gather(1, edges[:, 0]) - potential.gather(1, edges[:, 1])
+        saved = (found.costs.numbers(reduced.clamp_max(0)) * found.capacity.numbers(full).where(~found.endless, 0)).sum(1)
+        height = found.costs.numbers(potential)
+        bound = saved - (height * found.supply.numbers(found.supply.whole)).sum(1)
+        objective = inner(scores, y, self.event_dim).double()
+        proved = torch.ones_like(objective, dtype=torch.bool)
+        return Solution(y, objective, proved, bound.minimum(objective), {"potential": height})
+
+    def _balanced(self, supply: Tensor) -> Tensor:
+        self._refuse(~supply.isfinite(), "a supply", "that is infinite or NaN")
+        off = supply.sum(1).abs() > _BALANCE * supply.abs().sum(1)
+        if off.any():
+            first = first_instance(off)
+            raise InfeasibleError(
+                f"{type(self).__name__}: instance {first} has supplies that exceed its demands by {supply[first].sum():g} "
+                f"({int(off.sum())} of {len(off)} instances). Scale them to the same sum, or let a node more take what is left.",
+                off,
+            )
+        return supply
+
+    @staticmethod
+    def _settled(supply: Tensor) -> Tensor:
+        """What rounding leaves over goes to the greatest supply or demand.  # (B, nodes) int64"""
+        if not supply.shape[1]:
+            return supply
+        return supply.scatter_add(1, supply.abs().argmax(1, keepdim=True), -supply.sum(1, keepdim=True))
+
+    def _refuse_bottomless(self, costs: Tensor, endless: Tensor, edges: Tensor, nodes: int) -> None:
+        if not (endless & (costs < 0)).any():
+            return
+        _, bad = flow_search.shortest(costs, endless, batched(edges, len(costs)), nodes)
+        if bad.any():
+            raise InstanceError(
+                f"{type(self).__name__}: instance {first_instance(bad)} has a cycle of negative cost and infinite capacity "
+                f"({int(bad.sum())} of {len(bad)} instances), so that its cost has no limit. Give an edge of it a capacity, or "
+                f"make costs non-negative.",
+                bad,
+            )
+
+    def _refuse_infeasible(self, status: Tensor) -> None:
+        bad = status == flow_search.INFEASIBLE
+        if bad.any():
+            raise InfeasibleError(
+                f"{type(self).__name__}: instance {first_instance(bad)} has supplies that cannot reach its demands "
+                f"({int(bad.sum())} of {len(bad)} instances): {self._advice}",
+                bad,
+            )
+
+    _advice = "the edges between them are missing, or too narrow. Add edges, or raise capacities."
+
+
+def _largest(costs: Tensor) -> Tensor:
+    return costs.abs().amax(1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny) if costs.numel() else costs.sum(1, True)
+
+
+def _total(costs: Tensor) -> Tensor:
+    return costs.abs().sum(1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
+
+
+def circulation(direction: Tensor, edges: Tensor, nodes: int, mask: Tensor | None) -> Tensor:
+    """The part of `direction` that leaves each node as it enters it, along the edges of the mask.
+
+    `direction - B^T (B B^T)^+ B direction`, with the incidence matrix B.  # (*S, B, E), (B, 2, E) -> (*S, B, E)
+    """
+    count, _, size = edges.shape
+    there = torch.ones(count, size, dtype=torch.float64, device=direction.device) if mask is None else mask.double()
+    incidence = there.new_zeros(count, nodes, size)
+    incidence.scatter_add_(1, edges[:, :1], there.unsqueeze(1)).scatter_add_(1, edges[:, 1:], -there.unsqueeze(1))
+    into = torch.linalg.pinv(incidence @ incidence.mT, hermitian=True)
+    kept = direction if mask is None else torch.where(mask, direction, 0)
+    across = incidence.to(direction.dtype)
+    height = into.to(direction.dtype) @ (across @ kept.unsqueeze(-1))
+    return kept - (across.mT @ height).squeeze(-1)

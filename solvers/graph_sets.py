@@ -1,0 +1,241 @@
+"""Sets of nodes and cuts of a graph that are hard to find: each is a few lines on top of integer programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .constant import Constant
+from .engines import CPSAT, Engine, Program
+from .graph import Graph
+from .program_family import InvalidInstance, ProgramSolver, zero_one
+
+
+class GraphProgram(ProgramSolver):
+    """Programs on a graph that all instances share, the field `graph`, or on edges of their own.
+
+    Instance data: `mask`, False for a node (or edge, where edges have scores) that is not there; `edge_index` (B, 2, E),
+    integers, if there is no shared graph; `edge_mask` (B, E), False for padding among them.
+    """
+
+    binary = True
+    graph: Graph | None
+
+    def __post_init__(self) -> None:
+        if self.graph is not None and not isinstance(self.graph, Graph):
+            raise TypeError(
+                f"{type(self).__name__}: graph is a {type(self.graph).__name__}; expected a Graph. Use `Graph(edge_index)` or "
+                f"`Graph.from_networkx(graph)`."
+            )
+
+    def tangent(self, direction: Tensor, mask: Tensor | None = None, **instance: Tensor) -> Tensor:
+        """Solutions differ in every entry.  # (*S, B, n) -> (*S, B, n)"""
+        return direction if mask is None else torch.where(mask, direction, 0)
+
+    def decode(self, y: Tensor, **instance: Tensor) -> list[Tensor]:
+        """The numbers of the entries that are 1.  # (B, n) -> B tensors"""
+        return [one.nonzero()[:, 0] for one in y]
+
+    def _ends(self, edge_index: np.ndarray | None, edge_mask: np.ndarray | None, nodes: int | None) -> np.ndarray:
+        """The edges of one instance.  # (2, E)"""
+        name = type(self).__name__
+        if (self.graph is None) == (edge_index is None):
+            problem = "no edges" if edge_index is None else "two sets of edges, `graph` and `edge_index`"
+            raise ValueError(
+                f"{name}: there are {problem}. Give the solver a `graph` that all instances share, or each call the "
+                f"`edge_index` (B, 2, E) of its instances."
+            )
+        if edge_index is None:
+            assert self.graph is not None
+            ends, known = self.graph.edges.numpy(), self.graph.nodes
+        else:
+            ends = edge_index if edge_mask is None else edge_index[:, edge_mask]
+            known = int(ends.max(initial=-1)) + 1
+        if nodes is not None and self.graph is not None and known != nodes:
+            raise ValueError(f"{name}: the scores are for {nodes} nodes, but the graph has {known}.")
+        if ends.min(initial=0) < 0 or (nodes is not None and known > nodes):
+            raise InvalidInstance(
+                f"edges that name nodes from {ends.min()} to {ends.max()}, where nodes count from 0"
+                + ("" if nodes is None else f" to {nodes - 1}")
+            )
+        return ends
+
+
+class NodeSet(GraphProgram):
+    """Sets of nodes with a condition on the two ends of every edge."""
+
+    _least: float = -np.inf
+    _most: float = np.inf
+
+    def _program(
+        self,
+        shape: tuple[int, ...],
+        mask: np.ndarray | None = None,
+        edge_index: np.ndarray | None = None,
+        edge_mask: np.ndarray | None = None,
+    ) -> Program:
+        ends = self._ends(edge_index, edge_mask, shape[0])
+        if mask is None and self.graph is not None:
+            return _on_ends(self.graph, shape[0], self._least, self._most)
+        there = np.ones(shape[0], dtype=bool) if mask is None else mask
+        return zero_one(_ends_as_rows(ends[:, there[ends].all(0)], shape[0]), self._least, self._most, there)
+
+
+def _ends_as_rows(ends: np.ndarray, nodes: int) -> Any:
+    """A row for each edge, that counts its ends.  # (2, E) -> (E, nodes)"""
+    from scipy.sparse import coo_array
+
+    rows = np.tile(np.arange(ends.shape[1]), 2)
+    return coo_array((np.ones(ends.size), (rows, ends.reshape(-1))), (ends.shape[1], nodes))
+
+
+@lru_cache(maxsize=64)
+def _on_ends(graph: Graph, nodes: int, least: float, most: float) -> Program:
+    return zero_one(_ends_as_rows(graph.edges.numpy(), nodes), least, most)
+
+
+@dataclass(frozen=True)
+class MaxIndependentSet(NodeSet):
+    """The set of nodes of greatest score of which no two are joined by an edge.
+
+    Maximises `<scores, y>` over 0/1 vectors with `y_u + y_v <= 1` for each edge. Shapes: `(B, nodes) -> (B, nodes)`. A node
+    with a loop is never taken. See GraphProgram for instance data, ProgramSolver for `engine`, `time_limit` and errors.
+
+    >>> MaxIndependentSet(Graph([[0, 1], [1, 2]]))(torch.tensor([[2.0, 3.0, 2.0], [1.0, 3.0, 1.0]]))
+    tensor([[1., 0., 1.],
+            [0., 1., 0.]])
+    """
+
+    graph: Graph | None = None
+    engine: Engine = field(default_factory=CPSAT)
+    time_limit: float | None = 60.0
+
+    sense = "max"
+    hull = "independent sets"
+    _most = 1.0
+
+
+@dataclass(frozen=True)
+class MinVertexCover(NodeSet):
+    """The cheapest set of nodes that holds an end of every edge.
+
+    Minimises `<scores, y>` over 0/1 vectors with `y_u + y_v >= 1` for each edge between nodes that are there. Shapes:
+    `(B, nodes) -> (B, nodes)`. See GraphProgram for instance data, ProgramSolver for `engine`, `time_limit` and errors.
+
+    >>> MinVertexCover(Graph([[0, 1], [1, 2]]))(torch.tensor([[1.0, 3.0, 1.0], [2.0, 3.0, 2.0]]))
+    tensor([[1., 0., 1.],
+            [0., 1., 0.]])
+    """
+
+    graph: Graph | None = None
+    engine: Engine = field(default_factory=CPSAT)
+    time_limit: float | None = 60.0
+
+    sense = "min"
+    hull = "vertex covers"
+    _least = 1.0
+
+
+@dataclass(frozen=True)
+class MaxCut(GraphProgram):
+    """The cut of greatest score: nodes on two sides, and the edges between them.
+
+    Maximises `<scores, y>`, where y marks the edges that cross; scores may have any sign. Shapes: `(B, E) -> (B, E)`. The sides
+    are auxiliary variables. See GraphProgram for instance data, ProgramSolver for `engine`, `time_limit` and errors.
+
+    >>> MaxCut(Graph([[0, 0, 1], [1, 2, 2]]))(torch.tensor([[1.0, 2.0, 3.0], [1.0, -2.0, -3.0]]))
+    tensor([[0., 1., 1.],
+            [0., 0., 0.]])
+    """
+
+    graph: Graph | None = None
+    engine: Engine = field(default_factory=CPSAT)
+    time_limit: float | None = 60.0
+
+    sense = "max"
+    hull = "cuts"
+
+    def _program(self, shape: tuple[int, ...], mask: np.ndarray | None = None, edge_index: np.ndarray | None = None) -> Program:
+        if edge_index is None and mask is None and self.graph is not None:
+            return _sides(self.graph, shape[0])
+        ends = self._ends(edge_index, None, None)
+        return _cut(ends if mask is None else np.where(mask, ends, 0))  # a loop is never cut
+
+
+@lru_cache(maxsize=64)
+def _sides(graph: Graph, size: int) -> Program:
+    if len(graph) != size:
+        raise ValueError(f"MaxCut: the scores are for {size} edges, but the graph has {len(graph)}.")
+    return _cut(graph.edges.numpy())
+
+
+def _cut(ends: np.ndarray) -> Program:
+    """`y = |x_u - x_v|` for each edge, in four rows; node 0 is on side 0.  # (2, E)"""
+    from scipy.sparse import csr_array, eye_array, hstack, vstack
+
+    size, nodes = ends.shape[1], int(ends.max(initial=0)) + 1
+    edge = np.arange(size)
+    tail, head = (csr_array((np.ones(size), (edge, one)), (size, nodes)) for one in ends)
+    taken = eye_array(size)
+    either = hstack([taken, -tail - head]), hstack([taken, tail + head])
+    other = hstack([-taken, tail - head]), hstack([-taken, head - tail])
+    most = np.repeat([0.0, 2.0, 0.0, 0.0], size)
+    upper = np.ones(size + nodes)
+    upper[size] = 0.0
+    return zero_one(vstack([*either, *other]), most=most, upper=upper)
+
+
+@dataclass(frozen=True)
+class SetCover(ProgramSolver):
+    """The cheapest sets that together hold every element.
+
+    Minimises `<scores, y>` over 0/1 vectors with `members y >= 1`. Shapes: `(B, sets) -> (B, sets)`.
+
+    Args:
+        members: what all instances share, `(elements, sets)`, 1 where a set holds an element.
+        engine, time_limit: see ProgramSolver, also for errors.
+
+    Instance data: `members` (B, elements, sets), in place of the field, where an element that no set holds is an error and a
+    row of -1 is padding; `mask` (B, sets), False for a set that is not there.
+
+    >>> SetCover(members=[[1, 1, 0], [0, 1, 1]])(torch.tensor([[1.0, 3.0, 1.0], [1.0, 1.5, 1.0]]))
+    tensor([[1., 0., 1.],
+            [0., 1., 0.]])
+    """
+
+    members: Any = None
+    engine: Engine = field(default_factory=CPSAT)
+    time_limit: float | None = 60.0
+
+    sense = "min"
+    binary = True
+    hull = "covers"
+
+    def __post_init__(self) -> None:
+        if self.members is not None:
+            object.__setattr__(self, "members", Constant(self.members))
+
+    def tangent(self, direction: Tensor, mask: Tensor | None = None, **instance: Tensor) -> Tensor:
+        """Covers differ in every set.  # (*S, B, n) -> (*S, B, n)"""
+        return direction if mask is None else torch.where(mask, direction, 0)
+
+    def decode(self, y: Tensor, **instance: Tensor) -> list[Tensor]:
+        """The numbers of the sets.  # (B, n) -> B tensors"""
+        return [one.nonzero()[:, 0] for one in y]
+
+    def _program(self, shape: tuple[int, ...], members: np.ndarray | None = None, mask: np.ndarray | None = None) -> Program:
+        if members is None and self.members is None:
+            raise ValueError(
+                "SetCover: no members. Give `members=` to the solver, if all instances share them, or to the call."
+            )
+        rows = self.members.array if members is None else members[(members >= 0).all(1)]
+        if rows.ndim != 2 or rows.shape[1] != shape[0]:
+            raise ValueError(
+                f"SetCover: members of one instance have shape {rows.shape}; expected a column for each of {shape[0]} sets."
+            )
+        return zero_one(rows, least=1.0, upper=1.0 if mask is None else mask)
