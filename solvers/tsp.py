@@ -45,7 +45,7 @@ class TSP(TourProblem):
 
     def _tours(self, costs: Tensor, bounds: bool) -> Tours:
         if costs.shape[1] <= MOST_BY_SUBSETS:
-            return (held_karp if usable(costs) else subset_paths).shortest_tours(costs)
+            return (held_karp if usable(costs) else subset_paths).shortest_tours(costs, not self.directed)
         start = _search(costs, _STARTS_OF_A_HINT)
         if not self.directed and start.status is None:  # most steps are too dear for any tour as short
             costs = torch.where(useful_steps(costs, _lengths(costs, start)), costs, torch.inf)

@@ -5,13 +5,16 @@
 // hands its paths on to the sets with one city more: its own values are read once, and four sums run side by side. What is done
 // does not depend on the costs, so lanes never wait for each other.
 //
-// Sums are formed along the path, from city 0 on. Of equally cheap last cities the lowest is taken, at each step back.
+// Where costs are symmetric, half of the sets are enough: a tour is two paths from city 0 that meet in a city half way, and
+// each visits at most half of the other cities and one more. (Otherwise one path visits all, and the other is the step back.)
+//
+// Sums are formed along the paths, from city 0 on. Of equally short tours the one is taken whose first path has the lowest set,
+// and then ends in the lowest city; of equally cheap last cities before that the lowest, at each step back.
 // Source: M. Held, R. M. Karp, "A dynamic programming approach to sequencing problems", SIAM J. 10 (1962).
 #include <algorithm>
 #include <limits>
 
 #include "lanes.hpp"
-#include "parallel.hpp"
 #include "simd.hpp"
 
 namespace {
@@ -23,6 +26,7 @@ struct Batch {
   const T* cost;  // (count, cities, cities), from row to column; infinite where forbidden; the diagonal does not matter
   int64_t count;
   int cities;
+  bool symmetric;
   int64_t* tour;    // (count, cities), from city 0
   uint8_t* status;  // (count)
 };
@@ -42,11 +46,13 @@ class SubsetPaths {
   /// Solves instances first, ..., first + count - 1; count is at most kSize.
   void solve(int64_t first, int count) {
     lanes::gather_rows(batch_.cost + first * cities_ * cities_, int64_t(cities_) * cities_, count, cost_);
-    const unsigned invalid = invalid_lanes();
+    const unsigned invalid = invalid_lanes(), all = (1u << others_) - 1;
+    const int most = batch_.symmetric ? others_ / 2 + 1 : others_;  // cities of a path
     for (int j = 0; j < others_; ++j) length_[place(1u << j, j)] = cost_[j + 1];
-    const unsigned all = (1u << others_) - 1;
-    for (unsigned set = 1; set < all; ++set) hand_on(set, all);
-    for (int lane = 0; lane < count; ++lane) batch_.status[first + lane] = invalid >> lane & 1 ? kInvalid : trace(first, lane);
+    for (unsigned set = 1; set < all; ++set)
+      if (__builtin_popcount(set) < most) hand_on(set, all);
+    meet(most, all);
+    for (int lane = 0; lane < count; ++lane) batch_.status[first + lane] = invalid >> lane & 1 ? kInvalid : trace(first, lane, all);
   }
 
  private:
@@ -56,6 +62,7 @@ class SubsetPaths {
   const Batch<T>& batch_;
   const int cities_, others_;
   V *cost_, *length_;
+  V best_, meeting_;  // the length of the shortest tour, and its first path: the place of its set and last city
   simd::Buffer<V> cost_memory_, length_memory_;
 
   int64_t place(unsigned set, int last) const { return int64_t(set) * others_ + last; }
@@ -96,30 +103,56 @@ class SubsetPaths {
     for (int i = 0; i < kCount; ++i) length_[place(set | 1u << next[i], next[i])] = best[i];
   }
 
-  /// Reads the tour of a lane backwards.
-  Status trace(int64_t first, int lane) {
+  /// Finds the shortest tour that a path through `most` cities, and another back from its last, make.
+  void meet(int most, unsigned all) {
+    const bool twice = batch_.symmetric && others_ % 2;  // both paths are as long, so each pair is met from either side
+    best_ = simd::broadcast<V>(kInfinity);
+    meeting_ = simd::broadcast<V>(-1);
+    for (unsigned set = 1; set <= all; set += twice ? 2 : 1) {
+      if (__builtin_popcount(set) != most) continue;
+      for (unsigned rest = set; rest; rest &= rest - 1) {
+        const int last = __builtin_ctz(rest);
+        const V back = batch_.symmetric ? length_[place((all ^ set) | 1u << last, last)] : cost_[(last + 1) * cities_];
+        const V total = length_[place(set, last)] + back;
+        meeting_ = simd::select(total < best_, simd::broadcast<V>(T(place(set, last))), meeting_);
+        best_ = simd::min(total, best_);
+      }
+    }
+  }
+
+  /// Reads the tour of a lane backwards from where its paths meet, one after the other.
+  Status trace(int64_t first, int lane, unsigned all) {
+    if (meeting_[lane] < 0) return kInfeasible;
+    const int64_t at = int64_t(meeting_[lane]);
+    const unsigned set = unsigned(at / others_), last = unsigned(at % others_);
+    int64_t* tour = batch_.tour + (first + lane) * cities_;
+    const int middle = __builtin_popcount(set);
+    tour[0] = 0;
+    tour[middle] = last + 1;
+    walk_back(lane, set ^ 1u << last, last, tour + middle - 1, -1);
+    walk_back(lane, all ^ set, last, tour + middle + 1, 1);
+    return kSolved;
+  }
+
+  /// Writes the cities of `set` along the shortest path from city 0 to `after`, last first.
+  void walk_back(int lane, unsigned set, int after, int64_t* tour, int step) const {
     const T* length = reinterpret_cast<const T*>(length_) + lane;
     const T* cost = reinterpret_cast<const T*>(cost_) + lane;
-    int64_t* tour = batch_.tour + (first + lane) * cities_;
-    tour[0] = 0;
-    unsigned set = (1u << others_) - 1;
-    int after = 0;
-    for (int at = others_; at > 0; --at) {
+    for (; set; tour += step) {
       T least = kInfinity;
-      int best = -1;
+      int best = 0;
       for (unsigned rest = set; rest; rest &= rest - 1) {
         const int k = __builtin_ctz(rest);
-        const T total = length[place(set, k) * kSize] + cost[((k + 1) * cities_ + after) * kSize];
+        const T total = length[place(set, k) * kSize] + cost[((k + 1) * cities_ + after + 1) * kSize];
         if (total < least) {
           least = total;
           best = k;
         }
       }
-      if (best < 0) return kInfeasible;
-      tour[at] = after = best + 1;
+      *tour = best + 1;
+      after = best;
       set ^= 1u << best;
     }
-    return kSolved;
   }
 };
 
@@ -129,16 +162,9 @@ constexpr double kNanoseconds = 0.05;  // for one step between cities in one set
 template <class T>
 int64_t solve(const Batch<T>& batch, int threads) {
   const int others = batch.cities - 1;
-  const double work = double(batch.count) * others * others * double(int64_t(1) << others) / 4 * kNanoseconds;
-  if (work < 200e3) threads = 1;
-  constexpr int size = simd::kLanes<T>;
-  int64_t chunk = threads > 1 ? (batch.count + 4 * threads - 1) / (4 * threads) : batch.count;
-  chunk = std::max<int64_t>(1, (chunk + size - 1) / size) * size;
-  const bool done = parallel::parallel_for((batch.count + chunk - 1) / chunk, threads, [&](int64_t k) {
-    SubsetPaths<T> paths(batch);
-    const int64_t last = std::min(batch.count, (k + 1) * chunk);
-    for (int64_t b = k * chunk; b < last; b += size) paths.solve(b, int(std::min<int64_t>(size, last - b)));
-  });
+  const double half = batch.symmetric ? 0.5 : 1;
+  const double work = double(batch.count) * others * others * double(int64_t(1) << others) / 4 * half * kNanoseconds;
+  const bool done = lanes::for_each_group<SubsetPaths<T>, T>(batch, work, threads);
   return done ? batch.count - std::count(batch.status, batch.status + batch.count, uint8_t(kSolved)) : -1;
 }
 
@@ -146,8 +172,8 @@ int64_t solve(const Batch<T>& batch, int threads) {
 
 #define SOLVERLAYERS_HELD_KARP(NAME, T)                                                                       \
   extern "C" __attribute__((visibility("default"))) int64_t solverlayers_held_karp_##NAME(                    \
-      const T* cost, int64_t count, int cities, int64_t* tour, uint8_t* status, int threads) {                \
-    return solve(Batch<T>{cost, count, cities, tour, status}, threads);                                       \
+      const T* cost, int64_t count, int cities, int symmetric, int64_t* tour, uint8_t* status, int threads) { \
+    return solve(Batch<T>{cost, count, cities, symmetric != 0, tour, status}, threads);                       \
   }
 
 SOLVERLAYERS_HELD_KARP(float32, float)
