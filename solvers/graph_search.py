@@ -40,15 +40,28 @@ class Factors(Quadratic):
 
 
 class Edges(Quadratic):
-    """Costs of pairs of edges; the ends of edges are one-hot rows, zero in padding."""
+    """Costs of pairs of edges; the ends of edges are one-hot rows, zero in padding and for loops."""
 
     def __init__(self, ends1: tuple[Tensor, Tensor], ends2: tuple[Tensor, Tensor], costs: Tensor):
-        (self.source1, self.target1), (self.source2, self.target2), self.costs = ends1, ends2, costs
+        (self.source1, self.target1), (self.source2, self.target2) = ends1, ends2
+        self.real = self.source1.any(2).unsqueeze(2) & self.source2.any(2).unsqueeze(1)
+        self.costs = torch.where(self.real, costs, 0.0)
+        self.places = [[_hot(end) for end in ends] for ends in zip(ends1, ends2)]  # of sources, of targets; 0 in padding
+        width = self.source2.shape[2]
+        self.pairs = [(one.unsqueeze(2) * width + two.unsqueeze(1)).flatten(1) for one, two in self.places]
 
     def gradient(self, x: Tensor) -> Tensor:
-        forth = self.source1.mT @ (self.costs * (self.target1 @ x @ self.target2.mT)) @ self.source2
-        back = self.target1.mT @ (self.costs * (self.source1 @ x @ self.source2.mT)) @ self.target2
-        return forth + back
+        sources, targets = self.pairs
+        forth, back = self._times_costs(x, targets), self._times_costs(x, sources)
+        if x.is_cuda:  # where sums by index come in any order
+            return self.source1.mT @ forth @ self.source2 + self.target1.mT @ back @ self.target2
+        out = torch.zeros_like(x).flatten(1)
+        for at, values in ((sources, forth), (targets, back)):
+            out = out.scatter_add(1, at.expand(len(x), -1), values.flatten(1))
+        return out.view_as(x)
+
+    def _times_costs(self, x: Tensor, at: Tensor) -> Tensor:  # (B, N, M), (B or 1, E1 E2) -> (B, E1, E2)
+        return x.flatten(1).gather(1, at.expand(len(x), -1)).view(len(x), *self.costs.shape[1:]) * self.costs
 
     def interaction(self, x: Tensor) -> Tensor:
         along = (self.source1 @ x @ self.source2.mT) * (self.target1 @ x @ self.target2.mT)
@@ -56,6 +69,11 @@ class Edges(Quadratic):
         cost = (self.costs * (along + turned)).sum(2, keepdim=True)
         one_way = self.source1.mT @ (cost * self.target1)
         return one_way + one_way.mT
+
+
+def _hot(rows: Tensor) -> Tensor:
+    """Where one-hot rows have their one.  # (B, E, N) -> (B, E)"""
+    return rows.argmax(2) if rows.shape[2] else rows.new_zeros(rows.shape[:2], dtype=torch.int64)
 
 
 class Square(NamedTuple):

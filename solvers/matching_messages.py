@@ -133,20 +133,16 @@ def _links(square: Square, possible: Tensor) -> _Links:
     assert isinstance(square.quadratic, Edges)
     quadratic = square.quadratic
     count, size, labels = possible.shape
-    real1, real2 = quadratic.source1.any(2), quadratic.source2.any(2)
-    (i, j), (source, target) = (
-        [end.argmax(2) if end.shape[1] else end.new_zeros(end.shape[:2], dtype=torch.int64) for end in ends]
-        for ends in ((quadratic.source1, quadratic.target1), (quadratic.source2, quadratic.target2))
-    )
+    real1 = quadratic.source1.any(2)
+    (i, source), (j, target) = quadratic.places
     key = torch.where(real1, torch.minimum(i, j) * size + torch.maximum(i, j), size**2)
     place, keys = _numbered(key, size**2)
     links = keys.shape[1]
     upward, source, target = (i < j).unsqueeze(2), source.unsqueeze(1), target.unsqueeze(1)
     of_both = torch.where(upward, source * labels + target, target * labels + source)  # the label of the lower row first
-    real = real1.unsqueeze(2) & real2.unsqueeze(1)
-    at = torch.where(real, place.unsqueeze(2) * labels**2 + of_both, links * labels**2)
+    at = torch.where(quadratic.real, place.unsqueeze(2) * labels**2 + of_both, links * labels**2)
     costs = quadratic.costs.new_zeros(count, links * labels**2 + 1)  # the last entry is for padding
-    costs = costs.scatter_add(1, at.flatten(1), torch.where(real, quadratic.costs, 0.0).flatten(1))
+    costs = costs.scatter_add(1, at.flatten(1), quadratic.costs.flatten(1))
     costs = costs[:, :-1].view(count, links, labels, labels)
     present = keys < size**2
     first, second = torch.where(present, keys // size, 0), torch.where(present, keys % size, 0)

@@ -101,7 +101,8 @@ class MultiGraphMatching(Solver):
     def decode(self, y: Tensor, **instance: Tensor) -> Tensor:
         """The number of each vertex's point, counted as they first occur; -1 for padding.  # (B, N, N, n, n) -> (B, N, n)
 
-        >>> MultiGraphMatching().decode(torch.eye(2).flip(0).expand(1, 2, 2, 2, 2) * torch.ones(2, 2, 1, 1))
+        >>> same, other = torch.eye(2), torch.eye(2).flip(0)
+        >>> MultiGraphMatching().decode(torch.stack([same, other, other, same]).view(1, 2, 2, 2, 2))
         tensor([[[0, 1],
                  [1, 0]]])
         """

@@ -26,23 +26,15 @@ class _Scores(NamedTuple):
         """The gradient of the score of a soft matching.  # (B, n, m) -> (B, n, m)"""
         return torch.where(self.allowed, self.alone + self.together.gradient(x), 0.0)
 
-    def value(self, x: Tensor) -> Tensor:
-        """The score of a soft matching.  # (B, n, m) -> (B,)"""
-        return ((self.alone + self.together.gradient(x) / 2) * x).sum((1, 2))
-
     def walk(self, x: Tensor) -> Tensor:
         """The affinities times x, those of a pair with itself being its own score.  # (B, n, m) -> (B, n, m)"""
         return torch.where(self.allowed, self.alone * x + self.together.gradient(x) / 2, 0.0)
 
     def positive(self) -> _Scores:
         """Raised by a constant to be non-negative where any is negative, apart for pairs of vertices and of edges."""
-        real = self.together.source1.any(2).unsqueeze(2) & self.together.source2.any(2).unsqueeze(1)
-        edges, (first, second) = self.together.costs, _ends(self.together)
-        return self._replace(alone=_raised(self.alone, self.allowed), together=Edges(first, second, _raised(edges, real)))
-
-
-def _ends(edges: Edges) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    return (edges.source1, edges.target1), (edges.source2, edges.target2)
+        edges = self.together
+        ends = (edges.source1, edges.target1), (edges.source2, edges.target2)
+        return self._replace(alone=_raised(self.alone, self.allowed), together=Edges(*ends, _raised(edges.costs, edges.real)))
 
 
 def _raised(scores: Tensor, real: Tensor) -> Tensor:
@@ -227,19 +219,20 @@ class IPFP(RelaxedMatching):
     def _find(self, scores: _Scores, mask: Tensor | None) -> Tensor:
         x = _start(scores.allowed)
         x = x * scores.allowed.any(2).sum(1).minimum(scores.allowed.any(1).sum(1))[:, None, None]
+        slope = scores.slope(x)
         best, best_value = torch.zeros_like(x), x.new_full((len(x),), -torch.inf)
         for _ in range(self.iterations):
-            slope = scores.slope(x)
             y = self._corner(slope, scores, mask)
-            value = scores.value(y)
+            there = scores.slope(y)
+            value = ((scores.alone + there) * y).sum((1, 2)) / 2
             better = value > best_value
             best, best_value = torch.where(better[:, None, None], y, best), torch.where(better, value, best_value)
             way = y - x
-            rise, bend = (slope * way).sum((1, 2)), (scores.together.gradient(way) * way).sum((1, 2))
+            rise, bend = (slope * way).sum((1, 2)), ((there - slope) * way).sum((1, 2))
             t = torch.where(bend < 0, (-rise / bend).clamp(0, 1), 1.0) * (rise > 0)
             if not t.any():
                 break
-            x = x + t[:, None, None] * way
+            x, slope = x + t[:, None, None] * way, slope + t[:, None, None] * (there - slope)
         return best
 
     def _corner(self, slope: Tensor, scores: _Scores, mask: Tensor | None) -> Tensor:

@@ -502,6 +502,11 @@ def flows(n: int, m: int) -> Callable[[int], dict[str, Tensor]]:
     return instance
 
 
+def gains(n: int) -> Callable[[int], dict[str, Tensor]]:
+    """Flows that are worth having, so that pairs pay."""
+    return lambda batch: {key: -2 * value if key == "flows" else value for key, value in flows(n, n)(batch).items()}
+
+
 def pad_flows(scores: Tensor, instance: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
     """Two more rows and columns, outside the mask, with NaN for flows and distances, too."""
     scores, padded = pad_at_end(scores, instance)
@@ -682,13 +687,15 @@ SOLVERS: dict[str, SolverCase] = {
         ExactQuadraticAssignment(partial=True, restarts=1, exchanges=0),
         (3, 3),
         lambda flows, distances, mask: matchings(3, 3, mask, partial=True),
-        both(flows(3, 3), ragged_matrix(3, 3)),
+        both(gains(3), ragged_matrix(3, 3)),
         {"pad": pad_flows},
     ),
     "multi_graph_matching": SolverCase(
-        MultiGraphMatching(), (3, 3, 2, 2), consistent_matchings(torch.ones(3, 3, 2, 2, dtype=torch.bool))
+        MultiGraphMatching(), (3, 3, 2, 2), consistent_matchings(torch.ones(3, 3, 2, 2, dtype=torch.bool)), alike=False
     ),
-    "multi_graph_matching_mask": SolverCase(MultiGraphMatching(), (3, 3, 2, 2), consistent_matchings, graphs_of_some_vertices),
+    "multi_graph_matching_mask": SolverCase(
+        MultiGraphMatching(), (3, 3, 2, 2), consistent_matchings, graphs_of_some_vertices, alike=False
+    ),
 }
 
 

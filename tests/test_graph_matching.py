@@ -4,7 +4,7 @@ import ctypes
 import json
 import os
 import re
-from itertools import permutations
+from itertools import pairwise, permutations
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +17,13 @@ from scipy.optimize import linear_sum_assignment, quadratic_assignment
 from solverlayers import SolverLayer
 from solverlayers.errors import InfeasibleError, InstanceError, SolverTimeoutError
 from solverlayers.rules import IMLE, Blackbox, Identity, Perturbed
-from solverlayers.solvers import graph_proof, graph_search, kernels
+from solverlayers.solvers import graph_proof, graph_search, kernels, matching_messages, nearest_edges
 from solverlayers.solvers.graph_matching import ExactGraphMatching, GraphMatching
 from solverlayers.solvers.kernels import graph_matching as kernel
 from solverlayers.solvers.kernels.graph_matching import LIMIT, Effort
+from solverlayers.solvers.matching_messages import message_bound
 from solverlayers.solvers.quadratic_assignment import ExactQuadraticAssignment, QuadraticAssignment
 from solverlayers.testing import check_solver
-
-compiled = pytest.mark.skipif(kernels.variant() == "none", reason="the bounds of the torch version are weaker")
 
 BUILDS = [name for name in ("baseline", "avx2", "avx512") if kernels._find(name)]
 compiled = pytest.mark.skipif(not BUILDS or os.environ.get("SOLVERLAYERS_KERNELS") == "off", reason="no compiled kernels")
@@ -88,20 +87,24 @@ def test_contract_of_the_exact_solver(n, m):
     check_solver(ExactQuadraticAssignment(**QUICK), (n, m), random_flows(n, m), matchings(n, m), pad=pad_flows)
 
 
+@pytest.mark.parametrize("partial", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(("n", "m"), SHAPES)
-def test_exact_assignment_is_the_best_of_all(n, m, masked):
+def test_exact_assignment_is_the_best_of_all(n, m, masked, partial):
     scores, flows, distances = assignment_data(4, n, m)
     instance = {"flows": flows, "distances": distances}
     masks = random_mask(4, n, m) if masked else torch.ones(4, n, m, dtype=torch.bool)
     if masked:
         instance["mask"] = masks
-    info = ExactQuadraticAssignment(**QUICK).solve_with_info(scores, **instance)
+    info = ExactQuadraticAssignment(partial, **QUICK).solve_with_info(scores, **instance)
+    found = QuadraticAssignment(partial, **QUICK).solve_with_info(scores, **instance)
     for b in range(4):
-        every = matchings(n, m, masks[b]).double()
+        every = matchings(n, m, masks[b], partial=partial).double()
         values = torch.stack([(scores[b] * y).sum() + cost(y, flows[b], distances[b]) for y in every])
         assert torch.equal(info.solution[b], every[values.argmin()])
         assert torch.isclose(info.objective[b], values.min())
+        assert (every == found.solution[b]).flatten(1).all(1).any()
+        assert found.bound[b] <= values.min() + 1e-9
 
 
 @pytest.mark.parametrize("partial", [False, True])
@@ -177,13 +180,68 @@ def test_bound_of_large_instances_is_that_of_gilmore_and_lawler():
     assert not info.optimal.item()
 
 
+# ---- bounds by messages ----
+
+
+def bound_data(n, m, masked, partial):
+    (vertices, edges), instance = graph_data(6, n, m, e1=9, e2=10)
+    if masked:
+        instance["mask"] = random_mask(6, n, m)
+    best = ExactGraphMatching(partial, **QUICK).solve_with_info(vertices, edges, **instance).objective
+    return best, GraphMatching(partial)._problem(vertices, edges, **instance)
+
+
+@pytest.mark.parametrize("partial", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(("n", "m"), [(1, 1), (2, 2), (5, 5), (3, 6), (6, 3)])
+def test_messages_prove_a_bound(monkeypatch, n, m, masked, partial):
+    """Never below the optimum, whatever the number of rounds, and more rounds never make it worse; cost is the negative."""
+    best, problem = bound_data(n, m, masked, partial)
+    bounds = []
+    for rounds in (1, 2, 5, 50):
+        monkeypatch.setattr(matching_messages, "_ROUNDS", rounds)
+        bounds.append(message_bound(problem))
+        assert (bounds[-1] >= best - 1e-9).all()
+    for worse, better in pairwise(bounds):
+        assert (better <= worse + 1e-9).all()
+    cost = problem._replace(scores=-problem.scores, pairs=-problem.pairs, maximize=False)
+    torch.testing.assert_close(message_bound(cost), -bounds[-1])
+    monkeypatch.setattr(matching_messages, "_ENTRIES", 1)  # one instance at a time
+    torch.testing.assert_close(message_bound(problem), bounds[-1])
+
+
+def test_messages_alone_prove_what_edges_do_not_touch():
+    """Without edges the bound is an assignment's, and with edges that form a tree it is exact for labels without a conflict."""
+    (vertices, _), _ = graph_data(3, 4, 4)
+    none = torch.zeros(3, 2, 0, dtype=torch.int64)
+    info = GraphMatching().solve_with_info(vertices, torch.zeros(3, 0, 0), edge_index1=none, edge_index2=none)
+    assert info.optimal.all()
+    star = torch.tensor([[0, 0, 0], [1, 2, 3]]).expand(3, 2, 3)
+    edges = torch.rand(3, 3, 3, generator=generator(), dtype=torch.float64)
+    problem = GraphMatching()._problem(10 * torch.eye(4, dtype=torch.float64).expand(3, 4, 4), edges, star, star)
+    torch.testing.assert_close(message_bound(problem), 40 + edges.diagonal(dim1=1, dim2=2).sum(1))
+
+
+def test_messages_are_nearer_than_dual_ascent_on_sparse_graphs():
+    """Half of the gap of large, sparse, random graphs, at most; without kernels it is the only bound."""
+    points = torch.rand(4, 2, 36, 2, generator=generator())
+    index1, index2 = (nearest_edges(points[:, k], 3) for k in (0, 1))
+    (vertices, edges), _ = graph_data(4, 36, 36, index1.shape[2], index2.shape[2])
+    solver = GraphMatching()
+    info = solver.solve_with_info(vertices, edges, edge_index1=index1, edge_index2=index2)
+    assert (info.bound >= info.objective).all()
+    problem = solver._problem(vertices, edges, index1, index2)
+    other = graph_proof.prove(problem, solver.partners(info.solution[0]), 0).bound
+    assert ((info.bound - info.objective) <= 0.5 * (other - info.objective).nan_to_num(torch.inf)).all()
+
+
 def problems():
     """Small problems of all kinds."""
     for n, m in ((4, 4), (3, 5), (4, 3)):
         scores, flows, distances = assignment_data(2, n, m)
         (vertices, edges), index = graph_data(2, n, m)
         for mask in (None, random_mask(2, n, m)):
-            yield QuadraticAssignment()._problem(scores, flows, distances, mask)
+            yield QuadraticAssignment(partial=n < m)._problem(scores, flows, distances, mask)
             yield QuadraticAssignment()._problem(scores, flows + flows.mT, distances, mask)
             for partial in (False, True):
                 yield GraphMatching(partial)._problem(vertices, edges, **index, mask=mask)
@@ -285,6 +343,20 @@ def test_outliers_stay_alone():
     y, z = GraphMatching(partial=True)(vertices, 4 * edges, edge_index1=index, edge_index2=index)
     assert GraphMatching().partners(y).tolist() == [[0, 1, 2]]
     assert GraphMatching().decode((y, z))[0][1].tolist() == [0, 1, 2]
+
+
+def test_facilities_that_cost_more_than_they_bring_have_no_place():
+    """The second is worth its own place, but not what its flow to the first costs wherever it goes."""
+    scores = torch.tensor([[[-5.0, -4.0, -4.0], [-1.0, -1.0, -1.0]]])
+    flows, distances = torch.tensor([[[0.0, 2], [0, 0]]]), torch.ones(1, 3, 3)
+    for solver in (QuadraticAssignment(partial=True), ExactQuadraticAssignment(partial=True)):
+        info = solver.solve_with_info(scores, flows=flows, distances=distances)
+        assert solver.partners(info.solution).tolist() == [[0, -1]]
+        assert info.objective.item() == -5
+    assert QuadraticAssignment().constant_sum
+    assert not QuadraticAssignment(partial=True).constant_sum
+    with pytest.raises(ValueError, match="mean"):
+        SolverLayer(QuadraticAssignment(partial=True), Identity(), projection="mean")
 
 
 # ---- real instances ----
@@ -455,6 +527,12 @@ INDEX = torch.tensor([[0, 1], [1, 2]]).expand(2, 2, 2)
             ValueError,
             "GraphMatching: the scores have shapes (2, 3, 3); expected two tensors: scores of pairs of vertices (B, n, m) and "
             "of pairs of edges (B, E1, E2).",
+        ),
+        (
+            lambda: ExactQuadraticAssignment(partial=True)(LONG, flows=SQUARE[:1, :2, :2], distances=torch.zeros(1, 33, 33)),
+            ValueError,
+            "ExactQuadraticAssignment: the scores have shape (1, 2, 33), which is 35 rows or columns, as any may stay alone; "
+            "proofs reach 32. Use QuadraticAssignment, whose `solve_with_info` has a bound.",
         ),
         (
             lambda: ExactQuadraticAssignment()(LONG, flows=SQUARE[:1, :2, :2], distances=torch.zeros(1, 33, 33)),
