@@ -51,6 +51,7 @@ from solverlayers.solvers.sorting import Permutation, Ranking, Sort
 from solverlayers.solvers.spanning_tree import DenseSpanningTree, MaxDenseSpanningTree, MaxSpanningTree, SpanningTree
 from solverlayers.solvers.tsp import TSP, TourSearch
 from solverlayers.solvers.wrappers import Async, Cached, Parallel, Timed
+from solverlayers.solvers.vehicle_routing import ExactVehicleRouting
 from solverlayers.testing import pad_at_end
 
 
@@ -218,6 +219,41 @@ def towns(batch: int) -> dict[str, Tensor]:
         mask[b, : 5 - b % 4, : 5 - b % 4] = True
     mask[::4, 1, 2] = False
     return {"mask": mask}
+
+
+def routes(
+    demands: Tensor, capacity: Tensor, vehicles: Tensor | None = None, mask: Tensor | None = None, directed: bool = False
+) -> Tensor:
+    """All sets of routes from node 0 that serve each customer of the mask once.  # -> (V, n, n)"""
+    n = len(demands)
+    mask = torch.ones(n, n, dtype=torch.bool) if mask is None else mask
+    customers = (mask.any(0) | mask.any(1))[1:].nonzero()[:, 0].add(1).tolist()
+    found = []
+    for order, cut in product(permutations(customers), product((False, True), repeat=max(0, len(customers) - 1))):
+        ends = [0, *(k + 1 for k, here in enumerate(cut) if here), len(order)]
+        parts = [order[a:b] for a, b in pairwise(ends)]
+        if any(demands[list(part)].sum() > capacity for part in parts) or (vehicles is not None and len(parts) > vehicles):
+            continue
+        y = torch.zeros(n, n)
+        for part in parts:
+            y[[0, *part], [*part, 0]] += 1
+        y = y if directed else y + y.T
+        if (mask | (y == 0)).all():
+            found.append(y)
+    return torch.stack(found).unique(dim=0)
+
+
+def errands_of_vehicles(batch: int) -> dict[str, Tensor]:
+    """Up to four customers; one step of those with four is not allowed."""
+    data = towns(batch)
+    demands = torch.tensor([0.0, 1, 2, 3, 1]).repeat(batch, 1)
+    return {**data, "demands": demands, "capacity": 4 + torch.arange(batch) % 3, "vehicles": 2 + torch.arange(batch) % 2}
+
+
+def pad_demands(scores: Tensor, instance: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    scores, padded = pad_at_end(scores, instance)
+    padded["demands"] = torch.nn.functional.pad(instance["demands"], (0, 2), value=torch.nan)
+    return scores, padded
 
 
 @dataclass(frozen=True)
@@ -614,6 +650,17 @@ SOLVERS: dict[str, SolverCase] = {
     "tsp_directed_mask": SolverCase(TSP(directed=True), (5, 5), lambda mask: trips(5, mask, directed=True), towns, alike=False),
     "tour_search": SolverCase(TourSearch(), (5, 5), trips(5), alike=False),
     "tour_search_directed": SolverCase(TourSearch(directed=True), (4, 4), trips(4, directed=True), alike=False),
+    "vehicle_routing": SolverCase(
+        ExactVehicleRouting(), (5, 5), routes, errands_of_vehicles, {"pad": pad_demands}, alike=False
+    ),
+    "vehicle_routing_directed": SolverCase(
+        ExactVehicleRouting(directed=True),
+        (5, 5),
+        lambda **data: routes(**data, directed=True),
+        errands_of_vehicles,
+        {"pad": pad_demands},
+        alike=False,
+    ),
     "knapsack": SolverCase(
         Knapsack((2, 3, 1, 4), 6),
         (4,),
