@@ -27,7 +27,7 @@ class Constant:
             self.array: Any = data.tocsr().astype(np.float64)
             self.array.sum_duplicates()
         else:
-            data = data.detach().cpu() if hasattr(data, "detach") else data
+            data = data.detach().cpu().numpy() if hasattr(data, "detach") else data
             self.array = np.array(data, dtype=np.float64)
             self.array.setflags(write=False)
 

@@ -77,7 +77,7 @@ class CostFlow(FlowSolver):
         saved = (found.costs.numbers(reduced.clamp_max(0)) * found.capacity.numbers(full).where(~found.endless, 0)).sum(1)
         height = found.costs.numbers(potential)
         bound = saved - (height * found.supply.numbers(found.supply.whole)).sum(1)
-        objective = inner(scores, y, self.event_dim).double()
+        objective = inner(scores, y, 1).double()
         proved = torch.ones_like(objective, dtype=torch.bool)
         return Solution(y, objective, proved, bound.minimum(objective), {"potential": height})
 

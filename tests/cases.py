@@ -35,20 +35,29 @@ from solverlayers.rules import (
 )
 from solverlayers.solver import Solver
 from solverlayers.solvers.assignment import Assignment, GatedAssignment, MaxAssignment
+from solverlayers.solvers.clustering import KMedoids
+from solverlayers.solvers.cuts import MaxFlow, MinCut
 from solverlayers.solvers.dense_matching import DenseMaxWeightMatching, DensePerfectMatching
 from solverlayers.solvers.dynamic_programs import DTW, Viterbi
 from solverlayers.solvers.edit_distance import EditDistance
 from solverlayers.solvers.elementwise import HardFunction, Round, Sign, Threshold
+from solverlayers.solvers.engines import CPSAT
+from solverlayers.solvers.flow import MinCostFlow
+from solverlayers.solvers.graph_sets import MaxCut, MaxIndependentSet, MinVertexCover, SetCover
+from solverlayers.solvers.integer_program import IntegerProgram
 from solverlayers.solvers.knapsack import BoundedKnapsack, Knapsack
+from solverlayers.solvers.linear_program import LinearProgram
 from solverlayers.solvers.longest_path import LongestPath
 from solverlayers.solvers.matching import MaxCardinalityMatching, MaxWeightMatching, PerfectMatching
 from solverlayers.solvers.multi_graph_matching import MultiGraphMatching
+from solverlayers.solvers.ordering import LinearOrdering, Scheduling
 from solverlayers.solvers.quadratic_assignment import ExactQuadraticAssignment, QuadraticAssignment
 from solverlayers.solvers.segmentation import LabelledSegmentation, Segmentation
 from solverlayers.solvers.selection import Argmax, TopK
 from solverlayers.solvers.shortest_path import Graph, GraphShortestPath, GridEdgeShortestPath, GridShortestPath, grid_graph
 from solverlayers.solvers.sorting import Permutation, Ranking, Sort
 from solverlayers.solvers.spanning_tree import DenseSpanningTree, MaxDenseSpanningTree, MaxSpanningTree, SpanningTree
+from solverlayers.solvers.transport import Transport
 from solverlayers.solvers.tsp import TSP, TourSearch
 from solverlayers.solvers.wrappers import Async, Cached, Parallel, Timed
 from solverlayers.solvers.vehicle_routing import ExactVehicleRouting
@@ -551,6 +560,134 @@ def pad_flows(scores: Tensor, instance: dict[str, Tensor]) -> tuple[Tensor, dict
     return scores, padded
 
 
+def feasible(least: Tensor, rows: Tensor, most: Tensor, mask: Tensor | None = None) -> Tensor:
+    """All 0/1 vectors, 0 outside the mask, for which `least <= rows x <= most`.  # (m, n) -> (V, n)"""
+    every = one_of(rows.shape[1], (0.0, 1.0))
+    every = every if mask is None else every[(every <= mask).all(1)]
+    sums = every @ rows.float().T
+    return every[((sums >= least) & (sums <= most)).all(1)]
+
+
+_CHOICE, _ROOM = torch.tensor([[2, 3, 1, 4], [3, 1, 2, 1]]), torch.tensor([6, 4])
+_PAIR_OF_FIVE = torch.ones(1, 5)
+
+
+def rooms(batch: int) -> dict[str, Tensor]:
+    """Right-hand sides of the instances."""
+    return {"b": torch.tensor([[6, 4]]) - torch.arange(batch)[:, None] % 3}
+
+
+def edge_cuts(edges: Tensor, source: int, target: int, mask: Tensor | None = None, directed: bool = True) -> Tensor:
+    """The edges that cross from each set of nodes with the source and without the target.  # (2, E) -> (V, E)"""
+    sides = one_of(int(torch.as_tensor([*edges.flatten().tolist(), source, target]).max()) + 1, (0.0, 1.0))
+    sides = sides[(sides[:, source] == 1) & (sides[:, target] == 0)]
+    tail, head = sides[:, edges[0]], sides[:, edges[1]]
+    crossing = tail * (1 - head) if directed else (tail != head).float()
+    return crossing if mask is None else crossing * mask
+
+
+def opposite_ends(batch: int) -> dict[str, Tensor]:
+    """The rings of `own_graphs`, from every node to the second next."""
+    return {**own_graphs(batch), "target": (torch.arange(batch) + 2) % 5}
+
+
+_PIPES = Graph([[0, 0, 1, 1, 2, 3, 3], [1, 2, 2, 3, 3, 4, 0]])
+_WIDTHS = torch.tensor([2, 2, 1, 2, 2, 3, 1])
+
+
+def deliveries(batch: int) -> dict[str, Tensor]:
+    """Two or one units from node 0 to nodes 3 and 4."""
+    amount = 2 - torch.arange(batch) % 2
+    mask = torch.ones(batch, 7, dtype=torch.bool)
+    mask[::2, 2] = False
+    return {"supply": amount[:, None] * torch.tensor([[1, 0, 0, 0, -1]]), "mask": mask}
+
+
+def edge_flows(supply: Tensor, mask: Tensor | None = None) -> Tensor:
+    """All whole flows through the pipes.  # -> (V, 7)"""
+    widths = _WIDTHS if mask is None else _WIDTHS * mask
+    every = torch.tensor(list(product(*[range(w + 1) for w in widths.tolist()])), dtype=torch.float32)
+    out = torch.zeros(len(every), 5).index_add_(1, _PIPES.edges[0], every).index_add_(1, _PIPES.edges[1], -every)
+    return every[(out == supply).all(1)]
+
+
+def plans(supply: Tensor, demand: Tensor, mask: Tensor | None = None) -> Tensor:
+    """All whole matrices with these sums of rows and columns.  # -> (V, n, m)"""
+    n, m = len(supply), len(demand)
+    most = int(supply.max())
+    every = torch.tensor(list(product(range(most + 1), repeat=n * m)), dtype=torch.float32).reshape(-1, n, m)
+    right = (every.sum(2) == supply).all(1) & (every.sum(1) == demand).all(1)
+    return every[right if mask is None else right & (every * ~mask == 0).flatten(1).all(1)]
+
+
+def amounts(batch: int) -> dict[str, Tensor]:
+    """Supplies and demands of the instances; in every other one a pair is not allowed."""
+    mask = torch.ones(batch, 2, 3, dtype=torch.bool)
+    mask[::2, 0, 1] = False
+    more = torch.arange(batch)[:, None] % 2
+    return {
+        "supply": torch.tensor([[2, 1]]) + more,
+        "demand": torch.tensor([[1, 1, 1]]) + more * torch.tensor([[1, 0, 1]]),
+        "mask": mask,
+    }
+
+
+def node_sets(edges: Tensor, nodes: int, least: int, most: int, mask: Tensor | None = None) -> Tensor:
+    """All sets of nodes of which each edge between nodes that are there has so many ends.  # (2, E) -> (V, nodes)"""
+    there = torch.ones(nodes, dtype=torch.bool) if mask is None else mask
+    edges = edges[:, there[edges].all(0)]
+    rows = torch.zeros(edges.shape[1], nodes).scatter_add_(1, edges.T, torch.ones(edges.shape[1], 2))
+    return feasible(torch.tensor(least), rows, torch.tensor(most), there)
+
+
+def four_nodes(batch: int) -> dict[str, Tensor]:
+    """Squares with a diagonal that number their nodes in other ways, one node missing in every third."""
+    mask = torch.ones(batch, 4, dtype=torch.bool)
+    mask[::3, 1] = False
+    return {"edge_index": chords(batch)["edge_index"], "mask": mask}
+
+
+def orders(mask: Tensor) -> Tensor:
+    """All linear orders of the rows in the mask.  # (n, n) -> (V, n, n)"""
+    real = mask.any(1).nonzero()[:, 0].tolist()
+    found = []
+    for order in permutations(real):
+        y = torch.zeros(mask.shape)
+        for i, j in combinations(order, 2):
+            y[i, j] = 1
+        found.append(y)
+    return torch.stack(found)
+
+
+def schedules(durations: tuple[int, ...], times: int, mask: Tensor | None = None) -> Tensor:
+    """All starts of jobs on one machine, of which no two run at once.  # -> (V, n, T)"""
+    found = []
+    for starts in product(range(times), repeat=len(durations)):
+        busy = [t for start, length in zip(starts, durations) for t in range(start, start + length)]
+        y = torch.nn.functional.one_hot(torch.tensor(starts), times).float()
+        if max(busy) < times and len(set(busy)) == len(busy) and (mask is None or (y <= mask).all()):
+            found.append(y)
+    return torch.stack(found)
+
+
+def clusterings(n: int, m: int, k: int, mask: Tensor | None = None) -> Tensor:
+    """All ways to send each row to one of at most k columns.  # -> (V, n, m)"""
+    every = torch.nn.functional.one_hot(torch.tensor(list(product(range(m), repeat=n))), m).float()
+    every = every[every.any(1).sum(1) <= k]
+    if mask is None:
+        return every
+    real = mask.any(1)
+    allowed = (every <= mask).all(2) | ~real
+    return (every[allowed.all(1)] * real[:, None]).unique(dim=0)
+
+
+def early_starts(batch: int) -> dict[str, Tensor]:
+    """A job that must not start at once in every other instance."""
+    mask = torch.ones(batch, 2, 4, dtype=torch.bool)
+    mask[::2, 0, 0] = False
+    return {"mask": mask}
+
+
 SOLVERS: dict[str, SolverCase] = {
     "sign": SolverCase(Sign(), (4,), one_of(4, (-1.0, 1.0)), native=True, by_sign=True),
     "sign_margin": SolverCase(Sign(margin=0.5), (4,), one_of(4, (-1.0, 0.0, 1.0)), native=True),
@@ -742,6 +879,91 @@ SOLVERS: dict[str, SolverCase] = {
     ),
     "multi_graph_matching_mask": SolverCase(
         MultiGraphMatching(), (3, 3, 2, 2), consistent_matchings, graphs_of_some_vertices, alike=False
+    ),
+    "integer_program": SolverCase(
+        IntegerProgram(_CHOICE, _ROOM, sense="max", engine=CPSAT()),
+        (4,),
+        feasible(torch.tensor(-torch.inf), _CHOICE, _ROOM),
+        alike=False,
+    ),
+    "integer_program_each": SolverCase(
+        IntegerProgram(_CHOICE, A_eq=[[1, 1, 1, 1]], b_eq=[1]),
+        (4,),
+        lambda b, mask: feasible(
+            torch.tensor([-torch.inf, -torch.inf, 1]),
+            torch.cat([_CHOICE, torch.ones(1, 4)]),
+            torch.cat([b, torch.ones(1)]),
+            mask,
+        ),
+        both(ragged(4, 3), rooms),
+        options={"skip": "padding"},
+        alike=False,
+    ),
+    "linear_program": SolverCase(
+        LinearProgram(A_eq=_PAIR_OF_FIVE, b_eq=[2], upper=1), (5,), feasible(torch.tensor(2), _PAIR_OF_FIVE, torch.tensor(2))
+    ),
+    "min_cut": SolverCase(
+        MinCut(Graph(DIAMOND), source=0, target=3), (5,), edge_cuts(DIAMOND, 0, 3), options={"skip": "padding"}, alike=False
+    ),
+    "min_cut_each": SolverCase(
+        MinCut(directed=False),
+        (7,),
+        lambda edge_index, source, target, mask: edge_cuts(edge_index, int(source), int(target), mask, directed=False),
+        opposite_ends,
+        alike=False,
+    ),
+    "max_flow": SolverCase(MaxFlow(Graph(DIAMOND), source=0, target=3), (5,), options={"skip": "padding"}, alike=False),
+    "min_cost_flow": SolverCase(
+        MinCostFlow(_PIPES, capacity=_WIDTHS, supply=[2, 0, 0, -1, -1]),
+        (7,),
+        edge_flows(torch.tensor([2, 0, 0, -1, -1])),
+        options={"skip": "padding"},
+        alike=False,
+    ),
+    "min_cost_flow_each": SolverCase(
+        MinCostFlow(_PIPES, capacity=_WIDTHS), (7,), edge_flows, deliveries, options={"skip": "padding"}, alike=False
+    ),
+    "transport": SolverCase(
+        Transport(supply=[2, 1], demand=[1, 2]),
+        (2, 2),
+        plans(torch.tensor([2, 1]), torch.tensor([1, 2])),
+        options={"skip": "padding"},
+        alike=False,
+    ),
+    "transport_mask": SolverCase(Transport(), (2, 3), plans, amounts, options={"skip": "padding"}, alike=False),
+    "max_independent_set": SolverCase(
+        MaxIndependentSet(_CHORD), (4,), node_sets(_CHORD.edges, 4, 0, 1), options={"skip": "padding"}, alike=False
+    ),
+    "min_vertex_cover": SolverCase(
+        MinVertexCover(), (4,), lambda edge_index, mask: node_sets(edge_index, 4, 1, 2, mask), four_nodes, alike=False
+    ),
+    "max_cut": SolverCase(
+        MaxCut(_CHORD),
+        (5,),
+        edge_cuts(torch.cat([_CHORD.edges, torch.tensor([[4], [4]])], 1), 0, 4, directed=False)[:, :5].unique(dim=0),
+        options={"skip": "padding"},
+        alike=False,
+    ),
+    "set_cover": SolverCase(
+        SetCover([[1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]]),
+        (4,),
+        feasible(torch.tensor(1), torch.tensor([[1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]]), torch.tensor(4)),
+        options={"skip": "padding"},
+        alike=False,
+    ),
+    "linear_ordering": SolverCase(LinearOrdering(), (4, 4), orders(torch.ones(4, 4)), alike=False),
+    "linear_ordering_mask": SolverCase(LinearOrdering(), (4, 4), orders, ragged_nodes(4, 2), alike=False),
+    "scheduling": SolverCase(
+        Scheduling((2, 1)),
+        (2, 4),
+        lambda mask: schedules((2, 1), 4, mask),
+        early_starts,
+        options={"skip": "padding"},
+        alike=False,
+    ),
+    "k_medoids": SolverCase(KMedoids(2, CPSAT()), (3, 3), clusterings(3, 3, 2), alike=False),
+    "k_medoids_mask": SolverCase(
+        KMedoids(2, CPSAT()), (3, 4), lambda mask: clusterings(3, 4, 2, mask), ragged_matrix(3, 4), alike=False
     ),
 }
 
