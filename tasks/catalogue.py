@@ -1,4 +1,4 @@
-"""What there is: tasks, solvers, rules, projections and noise, each in one line."""
+"""What there is: tasks, solvers, rules, relaxations, projections and noise, each in one line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from solverlayers import solvers as solvers_module
 from solverlayers.projections import PROJECTIONS
 
 from .running import TASKS
-from .specs import ESTIMATORS, NOISES, RULES, parameters
+from .specs import ESTIMATORS, NOISES, RELAXATIONS, RULES, parameters
 
 
 def summary(documented: object) -> str:
@@ -38,6 +38,7 @@ def listing() -> str:
         "rules (--rule)": {call(name, c): summary(c) for name, c in RULES.items()},
         "estimators (--rule, of tasks that take them too)": {call(name, c): summary(c) for name, c in ESTIMATORS.items()},
         "projections (--projection)": {name: summary(c) for name, c in PROJECTIONS.items()},
+        'relaxations (--rule "straight_through(RELAXATION)")': {call(name, c): summary(c) for name, c in RELAXATIONS.items()},
         "noise (--noise)": {call(name, c): summary(c) for name, c in NOISES.items()},
         "solvers (solverlayers.solvers)": {name: summary(c) for name, c in solvers().items()},
     }

@@ -1,4 +1,4 @@
-"""Names on the command line: rules, solvers, projections and noise as calls, such as `imle(step=10, samples=4)`."""
+"""Names on the command line: rules, relaxations, solvers and noise as calls, such as `imle(step=10, samples=4)`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from torch import nn
 from solverlayers import Solver
 from solverlayers import estimators as estimators_module
 from solverlayers import noise as noise_module
+from solverlayers import relaxations as relaxations_module
 from solverlayers import rules as rules_module
 from solverlayers import solvers as solvers_module
 from solverlayers.estimators import Baseline, Estimator
 from solverlayers.noise import Noise
 from solverlayers.projections import PROJECTIONS
+from solverlayers.relaxations import Relaxation
 from solverlayers.rules import DAB, Rule
 
 from .notebook_noise import NotebookSumOfGamma
@@ -47,6 +49,7 @@ RULES: dict[str, type[Rule]] = final_classes(rules_module, Rule)
 ESTIMATORS: dict[str, type[Estimator]] = final_classes(estimators_module, Estimator)
 BASELINES: dict[str, type[Baseline]] = final_classes(estimators_module, Baseline)
 NOISES: dict[str, type[Noise]] = final_classes(noise_module, Noise) | {spec_name(NotebookSumOfGamma): NotebookSumOfGamma}
+RELAXATIONS: dict[str, type[Relaxation]] = final_classes(relaxations_module, Relaxation)
 SOLVERS: dict[str, type[Solver]] = {
     spec_name(c): c for c in vars(solvers_module).values() if inspect.isclass(c) and issubclass(c, Solver)
 }
@@ -77,8 +80,10 @@ def make_rule(spec: str, shape: tuple[int, ...], output_shape: tuple[int, ...] |
 
     >>> make_rule("imle(step=10, samples=4)", (5,))
     IMLE(step=10, sigma=1.0, samples=4, noise=Gumbel(scale=1.0), two_sided=False)
+    >>> make_rule("straight_through(softmax(0.5))", (5,))
+    StraightThrough(relaxation=Softmax(temperature=0.5))
     """
-    name, args, kwargs = _parse("rule", spec)
+    name, args, kwargs = _parse("rule", spec, [*NOISES, *RELAXATIONS], _make_part)
     cls = RULES[choose("rule", name, RULES)]
     given = _bind("rule", cls, args, kwargs)
     if cls is DAB:
@@ -86,6 +91,22 @@ def make_rule(spec: str, shape: tuple[int, ...], output_shape: tuple[int, ...] |
         given.setdefault("shape", shape)
         given.setdefault("output_shape", output_shape)
     return _build("rule", cls, given)
+
+
+def _make_part(spec: str) -> Noise | Relaxation | None:
+    name = choose("noise or relaxation", spec.partition("(")[0], [*NOISES, *RELAXATIONS])
+    return make_noise(spec) if name in NOISES else make_relaxation(spec)
+
+
+def make_relaxation(spec: str) -> Relaxation:
+    """The relaxation that `spec` names.
+
+    >>> make_relaxation("ranks(soft_sort(0.1))")
+    Ranks(permutation=SoftSort(temperature=0.1, descending=False))
+    """
+    name, args, kwargs = _parse("relaxation", spec, RELAXATIONS, make_relaxation)
+    cls = RELAXATIONS[choose("relaxation", name, RELAXATIONS)]
+    return _build("relaxation", cls, _bind("relaxation", cls, args, kwargs))
 
 
 def make_estimator(spec: str, network: Callable[[], nn.Module]) -> Estimator:
@@ -210,6 +231,7 @@ def _malformed(kind: str, spec: str) -> str:
         "estimator": "'rebar(samples=2)'",
         "baseline": "'moving_average(0.9)'",
         "noise": "'gaussian(0.1)'",
+        "relaxation": "'softmax(0.5)'",
         "solver": "'topk(k=2)'",
     }[kind]
     return f"cannot read the {kind} {spec!r}; write a name, or a name with its parameters such as {example}."

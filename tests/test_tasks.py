@@ -41,6 +41,8 @@ def run_sorting(folder: Path, rule: str = "dab", seed: int = 0, settings: list[s
         ("dab(batch)", "DAB('batch'"),
         ("blackbox(step=auto)", "Blackbox(step='auto'"),
         ("imle(noise=gumbel)", "noise=Gumbel(scale=1.0)"),
+        ("straight_through(softmax)", "StraightThrough(relaxation=Softmax(temperature=1.0))"),
+        ("straight_through(Ranks(soft_sort(0.1)))", "Ranks(permutation=SoftSort(temperature=0.1, descending=False))"),
         ("dab('independent', weight=1)", "DAB('independent', weight=1, shape=(4,)"),
     ],
 )
@@ -55,6 +57,7 @@ def test_the_repr_of_a_rule_is_a_spec(spec: str) -> None:
 
 
 RULE_NAMES = ", ".join(sorted(specs.RULES))
+PART_NAMES = ", ".join(sorted([*specs.NOISES, *specs.RELAXATIONS]))
 
 
 @pytest.mark.parametrize(
@@ -67,6 +70,11 @@ RULE_NAMES = ", ".join(sorted(specs.RULES))
         ("identity(3)", "rule 'identity' takes no parameters, not 1 values."),
         ("imle(1, step=2)", "rule 'imle' got 'step' twice."),
         ("perturbed(noise=sum_of_gamma())", "noise 'sum_of_gamma' needs k: write sum_of_gamma(k=...)."),
+        ("straight_through(softmax(-1))", "relaxation 'softmax': Softmax: temperature=-1; it must be positive."),
+        (
+            "straight_through(sofmax)",
+            "rule 'straight_through': relaxation='sofmax' is a word; expected a Relaxation or a Callable or None.",
+        ),
         ("blackbox(step=foo)", "rule 'blackbox': step='foo' is a word; expected a number or 'auto'."),
         (
             "blackbox(step=1+x)",
@@ -74,8 +82,7 @@ RULE_NAMES = ", ".join(sorted(specs.RULES))
         ),
         (
             "blackbox(step=__import__('os').getpid())",
-            "cannot read the noise \"__import__('os').getpid()\"; write a name, or a name with its parameters such as "
-            "'gaussian(0.1)'.",
+            f"unknown noise or relaxation '__import__'; use one of: {PART_NAMES}.",
         ),
         (
             "blackbox(",
