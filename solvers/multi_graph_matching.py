@@ -80,6 +80,9 @@ class MultiGraphMatching(Solver):
     def solve_with_info(self, scores: Tensor, **instance: Tensor) -> Solution:
         """The matchings with the bound of matching every two graphs on their own, which proves optimality if it is reached."""
         y = self(scores, **instance)
+        if scores.numel() == 0:
+            zero = scores.new_zeros(len(scores), dtype=torch.float64)
+            return Solution(y, zero, torch.ones_like(zero, dtype=torch.bool), zero)
         real = self._real(scores, instance.get("mask"))
         objective = inner(scores.double(), y.double(), 4)
         own = torch.where(real, scores.diagonal(dim1=1, dim2=2).diagonal(dim1=1, dim2=2).double(), 0.0).sum((1, 2))
@@ -134,7 +137,7 @@ class MultiGraphMatching(Solver):
     def _real(self, scores: Tensor, mask: Tensor | None) -> Tensor:
         """Which vertices are not padding.  # (B, N, N, n, n) -> (B, N, n)"""
         if mask is None:
-            real = torch.ones_like(scores[:, :, 0, :, 0], dtype=torch.bool)
+            real = scores.new_ones(*scores.shape[:2], scores.shape[3], dtype=torch.bool)
         else:
             real = mask.diagonal(dim1=1, dim2=2).diagonal(dim1=1, dim2=2)
             single = (mask != _pair(real, real)).flatten(1).any(1)
