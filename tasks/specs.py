@@ -146,9 +146,7 @@ def make_noise(spec: str | None) -> Noise | None:
     """
     if spec is None or spec.lower() == "none":
         return None
-    name, args, kwargs = _parse("noise", spec)
-    cls = NOISES[choose("noise", name, NOISES)]
-    return _build("noise", cls, _bind("noise", cls, args, kwargs))
+    return make("noise", spec, NOISES)
 
 
 def make_solver(spec: str) -> Solver:
@@ -157,9 +155,14 @@ def make_solver(spec: str) -> Solver:
     >>> make_solver("topk(k=2)")
     TopK(k=2, largest=True)
     """
-    name, args, kwargs = _parse("solver", spec)
-    cls = SOLVERS[choose("solver", name, SOLVERS)]
-    return _build("solver", cls, _bind("solver", cls, args, kwargs))
+    return make("solver", spec, SOLVERS)
+
+
+def make(kind: str, spec: str, known: Mapping[str, type]) -> Any:
+    """What `spec` names, by the names of the `known` classes; `kind` is what messages call it."""
+    name, args, kwargs = _parse(kind, spec)
+    cls = known[choose(kind, name, known)]
+    return _build(kind, cls, _bind(kind, cls, args, kwargs))
 
 
 def make_projection(name: str | None) -> str | None:
@@ -233,6 +236,7 @@ def _malformed(kind: str, spec: str) -> str:
         "noise": "'gaussian(0.1)'",
         "relaxation": "'softmax(0.5)'",
         "solver": "'topk(k=2)'",
+        "augmentation": "'patch_gaussian(size=16, sigma=0.5)'",
     }[kind]
     return f"cannot read the {kind} {spec!r}; write a name, or a name with its parameters such as {example}."
 
