@@ -71,7 +71,7 @@ class TourProblem(Solver):
         allowed = ~torch.eye(direction.shape[-1], dtype=torch.bool, device=direction.device)
         allowed = allowed & (mask if self.directed else mask & mask.mT)
         direction = direction if self.directed else (direction + direction.mT) / 2
-        return _without_sums(torch.where(allowed, direction, 0), allowed)
+        return without_sums(torch.where(allowed, direction, 0), allowed)
 
     def decode(self, y: Tensor, mask: Tensor | None = None) -> list[list[int]]:
         """The cities of each trip in order, from the lowest on, and (if undirected) to its lower neighbour.  # (B, n, n)
@@ -201,7 +201,7 @@ def _in_order(steps: Tensor, start: int) -> list[int]:
 
 
 def _without_sums_of_all(direction: Tensor) -> Tensor:
-    """`_without_sums` where all steps but the diagonal are allowed.  # (*S, B, n, n)"""
+    """`without_sums` where all steps but the diagonal are allowed.  # (*S, B, n, n)"""
     n = direction.shape[-1]
     if n < 3:
         return torch.zeros_like(direction)
@@ -214,12 +214,18 @@ def _without_sums_of_all(direction: Tensor) -> Tensor:
     return (direction - u[..., :, None] - v[..., None, :]).masked_fill(diagonal, 0)
 
 
-def _without_sums(direction: Tensor, allowed: Tensor) -> Tensor:
-    """`direction - u_i - v_j` on the allowed steps, with u and v for which rows and columns sum to zero.  # (*S, B, n, n)"""
+def without_sums(direction: Tensor, allowed: Tensor, constant: Tensor | None = None) -> Tensor:
+    """`direction - u_i - v_j` on the allowed steps, with u and v for which rows and columns sum to zero.  # (*S, B, n, n)
+
+    If not all rows and columns have to, u and v are zero for the others: those whose number is not in `constant (n,)`, boolean.
+    """
     n = direction.shape[-1]
     incidence = allowed.to(torch.float64)
     rows, columns = torch.diag_embed(incidence.sum(-1)), torch.diag_embed(incidence.sum(-2))
     normal = torch.cat([torch.cat([rows, incidence], -1), torch.cat([incidence.mT, columns], -1)], -2)
     sums = torch.cat([direction.sum(-1), direction.sum(-2)], -1)
+    if constant is not None:
+        both = constant.repeat(2)
+        normal, sums = torch.where(both[:, None] & both, normal, 0), torch.where(both, sums, 0)
     u, v = (torch.linalg.pinv(normal, hermitian=True).to(direction.dtype) @ sums[..., None])[..., 0].split(n, -1)
     return torch.where(allowed, direction - u[..., :, None] - v[..., None, :], 0)

@@ -55,7 +55,7 @@ def _collected(answers: list[_Answer], like: Tensor) -> Tours:
     )
 
 
-def _integers(matrix: np.ndarray) -> tuple[np.ndarray, float]:
+def integers(matrix: np.ndarray) -> tuple[np.ndarray, float]:
     """Integer costs, and how many of their units are one; forbidden steps get 0."""
     finite = np.where(np.isfinite(matrix), matrix, 0.0)
     largest = np.abs(finite).max()
@@ -70,7 +70,7 @@ def _circuit(matrix: np.ndarray, order: list[int], solved: bool, time_limit: flo
         return order, INVALID, np.nan
     if not (matrix < np.inf).any(1).all():  # a circuit passes over cities without any arc
         return order, INFEASIBLE, np.nan
-    units, scale = _integers(matrix)
+    units, scale = integers(matrix)
     steps = set(zip(order, order[1:] + order[:1])) if solved else set()
     model = cp_model.CpModel()
     arcs, objective = [], []
@@ -107,7 +107,7 @@ def _routed(matrix: np.ndarray, seconds: float | None) -> _Answer:
     order = list(range(cities))
     if (matrix == -np.inf).any():
         return order, INVALID, np.nan
-    units, _ = _integers(matrix)
+    units, _ = integers(matrix)
     units -= min(0, int(units.min()))  # the library wants no negative costs; a constant changes nothing
     never = 2 * cities * max(1, int(units.max()))
     table: Any = np.where(np.isinf(matrix), never, units).tolist()
