@@ -78,6 +78,8 @@ from .transport import Transport as Transport
 from .tsp import TSP as TSP
 from .tsp import RoutingTSP as RoutingTSP
 from .tsp import TourSearch as TourSearch
+from .vehicle_routing import ExactVehicleRouting as ExactVehicleRouting
+from .vehicle_routing import VehicleRouting as VehicleRouting
 from .wrappers import Async as Async
 from .wrappers import Cached as Cached
 from .wrappers import Parallel as Parallel

@@ -63,6 +63,12 @@ PLACED = Example(
         "distances": [[0.0, 2.0, 1.0], [2.0, 0.0, 1.0], [1.0, 1.0, 0.0]],
     },
 )
+DELIVERED = Example(
+    [[0.0, 3, 3, 2], [3, 0, 1, 9], [3, 1, 0, 9], [2, 9, 9, 0]],
+    [[0, 1, 1, 2], [1, 0, 1, 0], [1, 1, 0, 0], [2, 0, 0, 0]],
+    fields={"capacity": 2},
+    instance={"demands": [0.0, 1.0, 1.0, 2.0]},
+)
 EXAMPLES: dict[str, Example] = {
     "Argmax": Example([0.0, 2.0, 1.0], [0, 1, 0]),
     "Assignment": Example([[4.0, 1.0], [2.0, 3.0]], [[0, 1], [1, 0]]),
@@ -76,6 +82,7 @@ EXAMPLES: dict[str, Example] = {
     "EditDistance": Example(([[0.0, 1.0], [1.0, 0.5]], [1.0, 1.0], [1.0, 1.0]), ([[1, 0], [0, 1]], [0, 0], [0, 0])),
     "ExactGraphMatching": MATCHED_PATHS,
     "ExactQuadraticAssignment": PLACED,
+    "ExactVehicleRouting": DELIVERED,
     "GatedAssignment": Example([[4.0, 1.0], [2.0, 9.0]], [[0, 1], [1, 0]], instance={"unmatched": 5.0}),
     "GraphMatching": MATCHED_PATHS,
     "GraphShortestPath": Example(
@@ -131,6 +138,7 @@ EXAMPLES: dict[str, Example] = {
     "TopK": Example([3.0, 1.0, 2.0], [1, 0, 1], fields={"k": 2}),
     "TourSearch": ROUND_TRIP,
     "Transport": Example([[1.0, 3.0], [2.0, 5.0]], [[0, 2], [1, 0]], fields={"supply": [2, 1], "demand": [1, 2]}),
+    "VehicleRouting": DELIVERED,
     "Viterbi": Example(
         ([[1.0, 0.0], [0.0, 0.5], [1.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]]), ([[1, 0], [1, 0], [1, 0]], [[2, 0], [0, 0]])
     ),
