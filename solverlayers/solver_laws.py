@@ -42,6 +42,7 @@ class SolverTrial:
 
     def __post_init__(self) -> None:
         self.scores = self.draw(self.batch)
+        self.given = self.scores.clone(), {key: value.clone() for key, value in self.instance.items()}
         self.mask = self.instance.get("mask")
         self.takes_mask = self.mask is not None or "mask" in inspect.signature(self.solver.solve).parameters
 
@@ -126,12 +127,12 @@ def _no_gradient(t: SolverTrial) -> None:
 
 
 def _inputs(t: SolverTrial) -> None:
-    scores, instance = t.scores.clone(), {key: value.clone() for key, value in t.instance.items()}
+    scores, instance = t.given[0].clone(), {key: value.clone() for key, value in t.given[1].items()}
     y = t.solver(scores, **instance)
-    if not torch.equal(scores, t.scores):
+    if not torch.equal(scores, t.given[0]):
         t.fail("`solve` changes the scores in place. Work on a copy, `scores.clone()`.")
     for key, value in instance.items():
-        if not torch.equal(value, t.instance[key]):
+        if not torch.equal(value, t.given[1][key]):
             t.fail(f"`solve` changes `{key}` in place. Work on a copy, `{key}.clone()`.")
     before = y.clone()
     t.solve(t.draw(t.batch))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 import torch
@@ -103,13 +103,55 @@ def doubled(solver, scores, mask):
     return 2 * argmax(solver, scores, mask)
 
 
+def elsewhere(solver, scores, mask):
+    return argmax(solver, scores, mask).to("meta")
+
+
+def runner_up(solver, scores, mask):
+    return torch.zeros_like(scores).scatter_(-1, scores.topk(2).indices[..., 1:], 1)
+
+
+def mask_in_place(solver, scores, mask):
+    y = argmax(solver, scores, mask)
+    if mask is not None:
+        mask[:] = True
+    return y
+
+
+def the_scores(solver, scores, mask):
+    return scores.copy_(argmax(solver, scores, mask))
+
+
+def a_view(solver, scores, mask):
+    return scores.detach()
+
+
 _FAULTS = {
     f.__name__: f
     for f in (
         argmax, single_precision, squeezed, in_place, cached, random, argmin, of_the_whole_batch, first_alone, strides, margin,
-        shifted_by_sum, everywhere, not_padded, doubled,
+        shifted_by_sum, everywhere, not_padded, doubled, elsewhere, runner_up, mask_in_place, the_scores, a_view,
     )
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Fickle(Solver):
+    """Of equal scores the first one, and at the next call the last one."""
+
+    calls: list[int] = field(default_factory=list, compare=False)
+
+    def solve(self, scores):
+        self.calls.append(len(scores))
+        return argmax(self, scores, None) if len(self.calls) % 2 else argmax(self, scores.flip(-1), None).flip(-1)
+
+
+class Careless(Argmax):
+    """Its proofs are about other scores."""
+
+    def solve_with_info(self, *scores, **instance):
+        info = super().solve_with_info(*scores, **instance)
+        return Solution(info.solution, info.objective + 1, info.optimal, info.bound + 1)
 
 
 @dataclass(frozen=True)
@@ -179,13 +221,21 @@ SOLVERS = [
     ("facts", OneDimension(), {}, "event_dim is 2, but one instance's scores have shape (5,). Set `event_dim = 1`."),
     ("shape", Broken("single_precision"), {}, "the solution is torch.float32 on cpu but its scores are torch.float64 on cpu."),
     ("shape", Broken("squeezed"), {}, "the solution has shape (5,) but its scores have shape (5, 5)."),
+    ("shape", Broken("elsewhere"), {}, "the solution is torch.float32 on meta but its scores are torch.float32 on cpu."),
     ("declared", Broken("doubled"), {}, "it says `binary = True`, but the solution has entries other than 0 and 1: "),
     ("declared", TwoAtATime(2), {}, "it says `one_hot = True`, but rows of the solution are not one-hot: "),
     ("declared", Lonely(2), {}, "it says `separable = True`, but an entry of the solution depends on scores of other entries."),
     ("no gradient", Dense(), {"dtypes": (torch.float64,)}, "the solution requires a gradient; "),
     ("inputs unchanged", Broken("in_place"), {}, "`solve` changes the scores in place."),
     ("inputs unchanged", Broken("cached"), {}, "a second call changes the solution of the first: they share memory."),
+    ("inputs unchanged", Broken("mask_in_place"), {"instance": masked}, "`solve` changes `mask` in place. Work on a copy, "),
+    ("no gradient", Broken("the_scores"), {}, "the solution requires a gradient; "),
+    ("inputs unchanged", Broken("the_scores"), {"skip": "no gradient"}, "`solve` changes the scores in place."),
+    ("inputs unchanged", Broken("a_view"), {"skip": ("declared",)}, "the solution shares memory with the scores. Return a new "),
     ("determinism", Broken("random"), {}, "solved twice: instance "),
+    ("determinism", Fickle(), {}, "solved twice: instance "),
+    ("optimality", Broken("runner_up"), {"vertices": torch.eye(5)}, "has objective "),
+    ("optimality", Broken("runner_up"), {}, "of the solutions found for other scores has "),
     ("optimality", Broken("argmin"), {}, "is `sense = 'max'` right?"),
     ("optimality", Broken("argmin"), {"vertices": torch.eye(5)}, "It is the worst: is `sense = 'max'` right? Scores: ["),
     ("optimality", Broken("argmax"), {"vertices": torch.eye(5)[1:]}, "is none of its 4 solutions."),
@@ -216,6 +266,7 @@ SOLVERS = [
     ("padding", Broken("not_padded"), {}, "padded with entries outside the mask: instance 0 gives"),
     ("refusals", Gullible(), {}, "NaN scores in instance 4 are accepted; `check` raises InstanceError."),
     ("info", Optimist(), {}, "instance 0 is called optimal, but its bound is "),
+    ("info", Careless(), {}, "`objective` is not <scores, y> + offset(y): instance 0 gives "),
     ("pickle", Unequal(), {}, "copied, Unequal() is not equal to itself. Make the class a frozen dataclass."),
     ("repr", Nameless(), {}, "repr is a solver; it is the constructor call, as in a dataclass."),
 ]
