@@ -50,6 +50,7 @@ class MultiGraphMatching(Solver):
     event_dim = 4
     exact = False
     binary = True
+    hull = "matchings that agree"
 
     def __post_init__(self) -> None:
         if self.starts < 1:

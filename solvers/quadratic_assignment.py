@@ -51,7 +51,6 @@ class QuadraticAssignment(SearchedMatching, CompleteAssignment):
     seed: int = 0
 
     sense = "min"
-    hull = "matchings of a quadratic objective"
     scale_free = False
     _quadratic = "flows or distances"
 

@@ -22,6 +22,7 @@ class QuadraticMatching(BipartiteMatching):
 
     exact = False
     binary = True
+    hull = "matchings of a quadratic objective"
     partial: bool
 
     def _tangent(self, direction: Tensor, mask: Tensor | None) -> Tensor:
