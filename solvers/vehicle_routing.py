@@ -18,8 +18,9 @@ class VehicleRouting(RoutingProblem):
     """Short routes of vehicles of limited capacity, by OR-Tools routing; see RoutingProblem for scores, data and errors.
 
     A heuristic: the best of the library's default local searches from several constructions, or, with `seconds`, guided local
-    search for so long on each instance, which finds shorter routes but depends on the speed of the machine. Instances are solved one after the other, on the CPU; distances are rounded to 9 digits of the largest.
-    `solve_with_info` gives a bound: the cheapest way to give each customer, and each vehicle that is needed, a place to go to.
+    search for so long on each instance, which finds shorter routes but depends on the speed of the machine. Instances are
+    solved one after the other, on the CPU; distances are rounded to 9 digits of the largest. `solve_with_info` gives a bound:
+    the cheapest way to give each customer, and each vehicle that is needed, a place to go to.
 
     >>> places = torch.tensor([[0.0, 0.0], [3.0, 0.0], [3.0, 1.0], [-2.0, 0.0]])
     >>> solver = VehicleRouting(capacity=2.0)
