@@ -18,8 +18,9 @@ _BALANCE = 1e-6
 
 
 class Flows(NamedTuple):
-    """A flow in whole units, with all that its proof needs."""
+    """A flow, in whole units, too, with all that its proof needs."""
 
+    y: Tensor  # (B, E) float64
     flow: Units  # (B, E)
     capacity: Units  # (B, E)
     endless: Tensor  # (B, E) boolean, where the capacity is only one more than any flow uses
@@ -35,6 +36,9 @@ class CostFlow(FlowSolver):
     and supplies below 2**-50 of their sum (for up to 1000 edges without limit), costs below 2**-44 of the largest for 100
     nodes, and two bits more for half as many. So flows are whole where capacities and supplies are. An infinite cost takes an
     edge away.
+
+    Where rounding is needed, capacities are widened by as much, so that it makes no instance infeasible, and the flow cut back
+    to them.
 
     `solve_with_info` gives `duals["potential"] (B, nodes)`. They prove the flow optimal: `cost + potential[tail] -
     potential[head]` is at most 0 on edges that carry flow, and at least 0 on edges with room for more.
@@ -53,6 +57,9 @@ class CostFlow(FlowSolver):
         room = 4.0 + 2.0 * endless.sum(1, keepdim=True)
         both = as_units(torch.cat([capacity.where(~endless, 0), balanced], 1), room)
         whole, given = both.whole.split([scores.shape[1], supply.shape[1]], 1)
+        lost = (both.numbers(both.whole) != torch.cat([capacity.where(~endless, 0), balanced], 1)).any(1, keepdim=True)
+        over = given.sum(1, keepdim=True).abs()
+        whole = torch.where(there & (lost | (over > 0)), whole + over + supply.shape[1], whole)  # what rounding took away
         given = self._settled(given)
         most = whole.sum(1, keepdim=True) + given.clamp_min(0).sum(1, keepdim=True) + 1
         whole = torch.where(endless, most, whole)
@@ -64,7 +71,8 @@ class CostFlow(FlowSolver):
         arrays = (part.cpu() for part in (prices.whole, whole, given, edges))
         flow, status = (part.to(scores.device) for part in flow_search.min_cost_flow(*arrays))
         self._refuse_infeasible(status)
-        return Flows(Units(flow, both.shift), Units(whole, both.shift), endless, Units(given, both.shift), prices, edges)
+        y = both.numbers(flow).minimum(capacity)
+        return Flows(y, Units(flow, both.shift), Units(whole, both.shift), endless, Units(given, both.shift), prices, edges)
 
     def _info(self, scores: Tensor, y: Tensor, found: Flows) -> Solution:
         """`y`, with potentials that prove it optimal, and the bound that they give."""
@@ -88,7 +96,7 @@ class CostFlow(FlowSolver):
             first = first_instance(off)
             raise InfeasibleError(
                 f"{type(self).__name__}: instance {first} has supplies that exceed its demands by {supply[first].sum():g} "
-                f"({int(off.sum())} of {len(off)} instances). Scale them to the same sum, or let a node more take what is left.",
+                f"({int(off.sum())} of {len(off)} instances). Scale them to the same sum, or let one more node take the rest.",
                 off,
             )
         return supply

@@ -82,7 +82,8 @@ class CutProblem(FlowSolver):
         crossing = (tail & ~head) if directed else tail != head
         self._refuse_endless(crossing & endless)
         value = torch.where(crossing, whole, 0).sum(1, keepdim=True)
-        return _Cuts(units.numbers(flow), crossing, side, units.numbers(value)[:, 0])
+        flows = units.numbers(flow).minimum(capacity).maximum(torch.zeros_like(capacity) if directed else -capacity)
+        return _Cuts(flows, crossing, side, units.numbers(value)[:, 0])
 
     def _refuse_endless(self, wrong: Tensor) -> None:
         bad = wrong.any(1)

@@ -53,15 +53,14 @@ class MinCostFlow(CostFlow):
 
     def solve(self, scores: Tensor, **instance: Tensor) -> Tensor:
         """The flows.  # (B, E) -> (B, E)"""
-        found = self._found(scores, **instance)
-        return found.flow.numbers(found.flow.whole).to(scores.dtype)
+        return self._found(scores, **instance).y.to(scores.dtype)
 
     def solve_with_info(self, scores: Tensor, **instance: Tensor) -> Solution:
         """The flows, with potentials that prove them."""
         with torch.no_grad():
             self.check(scores, **instance)
             found = self._found(scores, **instance)
-            return self._info(scores, found.flow.numbers(found.flow.whole).to(scores.dtype), found)
+            return self._info(scores, found.y.to(scores.dtype), found)
 
     def tangent(
         self, direction: Tensor, mask: Tensor | None = None, edge_index: Tensor | None = None, **instance: Tensor

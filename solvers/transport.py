@@ -101,7 +101,7 @@ class Transport(CostFlow):
 
     @staticmethod
     def _plan(found: Flows, scores: Tensor) -> Tensor:
-        return found.flow.numbers(found.flow.whole).to(scores.dtype).reshape(scores.shape)
+        return found.y.to(scores.dtype).reshape(scores.shape)
 
     _advice = "pairs between them are missing. Allow more pairs."
 
