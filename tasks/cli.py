@@ -1,4 +1,4 @@
-"""The command line: `solverlayers list | run | compare | report | gallery | diagnose | doctor`."""
+"""The command line: `solverlayers list | run | compare | report | gallery | diagnose | gradients | doctor`."""
 
 from __future__ import annotations
 
@@ -82,6 +82,11 @@ def parser() -> argparse.ArgumentParser:
     gallery.add_argument("folders", metavar="DIR", nargs="*", type=Path, help="where results are (runs)")
     gallery.add_argument("--out", type=Path, metavar="FILE", help="the page (runs/gallery.html)")
     gallery.set_defaults(command=_gallery)
+
+    gradients = commands.add_parser("gradients", help="rules' gradients in a trained vae beside the exact one: bias, variance")
+    gradients.add_argument("folder", metavar="DIR", type=Path, help="of a finished run of the task vae")
+    gradients.add_argument("--rules", metavar="SPECS", required=True, help='such as "reinmax,gumbel_softmax,relax"')
+    gradients.set_defaults(command=_gradients)
 
     doctor = commands.add_parser("doctor", help="what works here: versions, devices, kernels, solvers, optional back ends")
     doctor.set_defaults(command=_doctor)
@@ -197,6 +202,17 @@ def _gallery(a: argparse.Namespace) -> int:
     file = a.out or Path("runs") / "gallery.html"
     gallery.write(tables.collect(a.folders or [Path("runs")]), file)
     print(f"written to {file}")
+    return 0
+
+
+def _gradients(a: argparse.Namespace) -> int:
+    from . import report
+    from .gradient_study import study
+
+    found = study(a.folder, split_specs(a.rules))
+    rows = [[spec, *(f"{value:.3f}" for value in (q.bias, q.std, q.cosine))] for spec, q in found.items()]
+    print(report.table(rows, ["rule", "bias", "std", "cosine"]))
+    print(f"written to {a.folder}")
     return 0
 
 

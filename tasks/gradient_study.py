@@ -50,44 +50,44 @@ def countable(config: Config) -> bool:
     return config.categories**config.latents < MOST_CODES
 
 
-def exact_gradient(task: VAE, pixels: Tensor) -> Tensor:
-    """The gradient of `E[distortion]` at the logits of each image.  # (B, PIXELS) -> (B, L, C)"""
+def exact_gradient(task: VAE, images: Tensor) -> Tensor:
+    """The gradient of `E[distortion]` at the logits of each image.  # (B, C, H, W) -> (B, L, C)"""
     codes = all_codes(task.config.latents, task.config.categories).to(task.device)
     with torch.no_grad():
-        decoded = torch.cat([task.decode(part) for part in codes.split(_CHUNK)])  # (M, PIXELS)
-        losses = functional.softplus(decoded).sum(-1, keepdim=True) - decoded @ (pixels / 255).T  # (M, B)
+        decoded = torch.cat([task.decode(part) for part in codes.split(_CHUNK)])  # (M, pixels)
+        losses = functional.softplus(decoded).sum(-1, keepdim=True) - decoded @ task.pixels(images).flatten(1).T  # (M, B)
     with torch.enable_grad():
-        logits = task.posterior(pixels).detach().requires_grad_()
+        logits = task.posterior(images).detach().requires_grad_()
         chances = (codes.flatten(1) @ logits.log_softmax(-1).flatten(1).T).exp()  # (M, B)
         return torch.autograd.grad((chances * losses).sum(), logits)[0]
 
 
-def gradients(task: VAE, way: SolverLayer | Estimator, pixels: Tensor, draws: int = DRAWS) -> Tensor:
-    """Independent gradients of the logits by a layer or an estimator.  # (B, PIXELS) -> (draws, B, L, C)"""
-    held = task.posterior(pixels).detach()
+def gradients(task: VAE, way: SolverLayer | Estimator, images: Tensor, draws: int = DRAWS) -> Tensor:
+    """Independent gradients of the logits by a layer or an estimator.  # (B, C, H, W) -> (draws, B, L, C)"""
+    held = task.posterior(images).detach()
     found = []
-    for start in range(0, draws, max(1, _CHUNK // len(pixels))):
-        size = min(draws - start, max(1, _CHUNK // len(pixels)))
+    for start in range(0, draws, max(1, _CHUNK // len(images))):
+        size = min(draws - start, max(1, _CHUNK // len(images)))
         with torch.enable_grad():
             logits = held.expand(size, *held.shape).clone().requires_grad_()
-            found.append(torch.autograd.grad(_distortion(task, way, logits, pixels).sum(), logits)[0])
+            found.append(torch.autograd.grad(_distortion(task, way, logits, images).sum(), logits)[0])
     return torch.cat(found)
 
 
-def _distortion(task: VAE, way: SolverLayer | Estimator, logits: Tensor, pixels: Tensor) -> Tensor:
+def _distortion(task: VAE, way: SolverLayer | Estimator, logits: Tensor, images: Tensor) -> Tensor:
     if isinstance(way, Estimator):
-        return expected(way, lambda codes: task.distortion(codes, pixels), logits)
+        return expected(way, lambda codes: task.distortion(codes, images), logits)
     codes = way(logits)
     assert isinstance(codes, Tensor)
-    return task.distortion(codes, pixels)
+    return task.distortion(codes, images)
 
 
-def quality(task: VAE, way: SolverLayer | Estimator, pixels: Tensor, draws: int = DRAWS) -> Quality:
+def quality(task: VAE, way: SolverLayer | Estimator, images: Tensor, draws: int = DRAWS) -> Quality:
     """How good the gradients of a layer or an estimator are at these images."""
     mode = way.training
     way.train(isinstance(way, SolverLayer))  # a layer draws in training alone; an estimator is measured and not changed
-    exact = exact_gradient(task, pixels).flatten(1)
-    g = gradients(task, way, pixels, draws).flatten(2)
+    exact = exact_gradient(task, images).flatten(1)
+    g = gradients(task, way, images, draws).flatten(2)
     way.train(mode)
     mean, size = g.mean(0), exact.norm(dim=-1)
     variance = (g - mean).square().sum(-1).mean(0)
@@ -105,11 +105,11 @@ def adapt(task: VAE, way: SolverLayer | Estimator, steps: int = ADAPTATION) -> N
     if not own:
         return
     optimizer = torch.optim.Adam(own, lr=task.config.lr)
-    (images,) = task.data("train")
+    images = task.data("train")[0]
     for _ in range(steps):
-        pixels = images[torch.randint(len(images), (task.config.batch,), device=images.device)]
-        logits = task.posterior(pixels).detach().requires_grad_()
-        loss = _distortion(task, way.train(), logits, pixels).mean()
+        batch = images[torch.randint(len(images), (task.config.batch,), device=images.device)]
+        logits = task.posterior(batch).detach().requires_grad_()
+        loss = _distortion(task, way.train(), logits, batch).mean()
         if isinstance(way, SolverLayer):
             loss = way.auxiliary_loss(logits, Oracle(way.solver)(logits.detach()))
         gradients = torch.autograd.grad(loss, own, allow_unused=True)
@@ -130,14 +130,14 @@ def study(folder: Path, specs: list[str], draws: int = DRAWS) -> dict[str, Quali
         checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", map_location="cpu", weights_only=False)
     task.load_state_dict(checkpoint["state_dict"])
     task.eval().requires_grad_(False)
-    (pixels,) = (column[:IMAGES] for column in task.data("test"))
+    images = task.data("test")[0][:IMAGES]
     found = {}
     for spec in specs:
         torch.manual_seed(task.generator("gradients").initial_seed())
         rule = make_rule_or_estimator(spec, task.shape(task.config), partial(task.surrogate, task.config))
         way = rule if isinstance(rule, Estimator) else SolverLayer(task.stopwatch.solver, rule)
         adapt(task, way)
-        found[spec] = quality(task, way, pixels, draws)
+        found[spec] = quality(task, way, images, draws)
     report.write_json(folder / "gradients.json", {spec: dataclasses.asdict(q) for spec, q in found.items()})
     report.draw_quality(folder / "gradients.png", found, f"gradients of the logits, vae trained by {run.rule}")
     return found

@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 
     from .base import Task
 
-TASKS = {"sorting": "Sorting", "shortest_path": "ShortestPath", "polynomial": "Polynomial", "vae": "VAE"}
+TASKS = {
+    "sorting": "Sorting",
+    "shortest_path": "ShortestPath",
+    "polynomial": "Polynomial",
+    "vae": "VAE",
+    "subset_vae": "SubsetVAE",
+}
 """The module of each task in this package, and its class there."""
 
 

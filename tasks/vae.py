@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 from solverlayers import Solver
 from solverlayers.autograd import watch_gradient
+from solverlayers.describe import constructor_call
 from solverlayers.noise import Gumbel
 from solverlayers.oracle import Oracle
 from solverlayers.solvers import Argmax
 
-from . import base, bounds, codes, gradient_study, latent_images, latent_pictures, report
-from .latent_images import network
+from . import base, bounds, codes, gradient_study, image_pictures, latent_images, plane, report
 
 CHUNK = 1 << 16
 """How many images are decoded at once where there is no gradient."""
@@ -33,13 +33,11 @@ CHUNK = 1 << 16
 class Config(latent_images.Config):
     """Settings; the paper's are those of the authors' code, LiyuanLucasLiu/ReinMax, there 10 seeds."""
 
-    epochs: int = 8  # paper 160
-    batch: int = 100
+    epochs: int = 18  # paper 160
     lr: float = 1e-3  # paper 5e-4
-    one_cycle: bool = False
     train_size: int = 20_000  # images of an epoch; paper 60,000
-    fresh: bool = False
     test_size: int = 2_000  # paper 10,000
+    hidden: tuple[int, ...] = (256, 128)  # paper (512, 256)
     categories: int = 8
     latents: int = 4
     radam: bool = False  # RAdam (Liu et al., 2020) in the place of Adam
@@ -57,8 +55,20 @@ class Config(latent_images.Config):
 
 
 def _paper(categories: int, latents: int, **settings: Any) -> Config:
-    full = {"epochs": 160, "train_size": 60_000, "test_size": 10_000, "lr": 5e-4, "importance_images": 1000}
-    return Config(categories=categories, latents=latents, **{**full, **settings})
+    full = {"epochs": 160, "train_size": 60_000, "test_size": 10_000, "lr": 5e-4, "hidden": (512, 256)}
+    return Config(categories=categories, latents=latents, importance_images=1000, **{**full, **settings})
+
+
+class Surrogate(nn.Sequential):
+    """Perturbed scores of a code to a number, for estimators with a learned control variate or baseline."""
+
+    def __init__(self, latents: int, categories: int, width: int):
+        flatten, inputs = ([], latents) if categories == 2 else ([nn.Flatten(-2)], latents * categories)  # Bernoulli: one score
+        super().__init__(*flatten, *latent_images.network((inputs, width, width, 1), leak=0.0))
+        self.latents, self.categories, self.width = latents, categories, width
+
+    def __repr__(self) -> str:
+        return constructor_call(self)
 
 
 class VAE(latent_images.LatentImages):
@@ -74,7 +84,7 @@ class VAE(latent_images.LatentImages):
         "10x30": _paper(10, 30, radam=True),
         "2x200": _paper(2, 200, radam=True, lr=3e-4, hidden=(200, 200), leak=0.3, learned_prior=True, train_size=50_000),
     }
-    default_rule = "reinmax"
+    default_rule = "reinmax(1.3)"  # the temperature that the paper found for 8 x 4
     takes_estimators = True
     headline = "negative_elbo"
     columns = (
@@ -107,35 +117,32 @@ class VAE(latent_images.LatentImages):
 
     @staticmethod
     def surrogate(config: Config) -> nn.Module:
-        width = config.surrogate_width
-        if config.categories == 2:  # a Bernoulli latent has one number
-            return network((config.latents, width, width, 1), leak=0.0)
-        return nn.Sequential(nn.Flatten(-2), *network((config.latents * config.categories, width, width, 1), leak=0.0))
+        return Surrogate(config.latents, config.categories, config.surrogate_width)
 
     def make_optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
-        return (torch.optim.RAdam if self.config.radam else torch.optim.Adam)(parameters, lr=self.config.lr)
+        return torch.optim.RAdam(parameters, lr=self.config.lr) if self.config.radam else super().make_optimizer(parameters)
 
-    def posterior(self, pixels: Tensor) -> Tensor:
-        """Logits of `q(z|x)`.  # (B, PIXELS) -> (B, L, C)"""
-        logits = self.encode(pixels)
+    def posterior(self, images: Tensor) -> Tensor:
+        """Logits of `q(z|x)`.  # (B, C, H, W) -> (B, L, C)"""
+        logits = self.encode(images)
         return bounds.commit(logits, self.config.committed) if self.config.committed else logits
 
     def draws(self, logits: Tensor) -> Tensor:
         """Codes from `q`, without gradient.  # (*S, B, L, C) -> (*S, B, L, C)"""
         return Oracle(self.stopwatch.solver)((logits + Gumbel().sample(logits)).detach())
 
-    def expected(self, logits: Tensor, pixels: Tensor) -> Tensor:
+    def expected(self, logits: Tensor, images: Tensor) -> Tensor:
         """The distortion of draws with the gradient of its mean, by the layer or the estimator.  # (B, L, C) -> (B)"""
         if self.estimator is None:
-            return self.distortion(self.solve(logits), pixels)
+            return self.distortion(self.solve(logits), images)
         logits = watch_gradient(logits, self.note_gradient)
-        return codes.expected(self.estimator, lambda drawn: self.distortion(drawn, pixels), logits)
+        return codes.expected(self.estimator, lambda drawn: self.distortion(drawn, images), logits)
 
     def measure(self, batch: base.Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        (pixels,) = batch
-        logits = self.posterior(pixels)
+        images = batch[0]
+        logits = self.posterior(images)
         rate = bounds.rate(logits, self.prior)
-        distortion = self.expected(logits, pixels) if self.training else self.distortion(self.draws(logits), pixels)
+        distortion = self.expected(logits, images) if self.training else self.distortion(self.draws(logits), images)
         loss = (distortion + self.config.beta * rate).mean()
         return loss, {"negative_elbo": distortion + rate, "rate": rate, "distortion": distortion}
 
@@ -158,15 +165,15 @@ class VAE(latent_images.LatentImages):
                 found |= {"gradient_bias": quality.bias, "gradient_std": quality.std, "gradient_cosine": quality.cosine}
         return found
 
-    def _importance(self, pixels: Tensor) -> dict[str, float]:
+    def _importance(self, images: Tensor) -> dict[str, float]:
         """The importance-weighted bound, and how much it gains over that of one sample for the same images."""
-        logits = self.posterior(pixels)
+        logits = self.posterior(images)
 
         def draw(samples: int) -> Tensor:
             drawn = self.draws(logits.expand(samples, *logits.shape))
-            return bounds.log_weights(logits, self.prior, drawn, self.distortion(drawn, pixels))
+            return bounds.log_weights(logits, self.prior, drawn, self.distortion(drawn, images))
 
-        many, single = bounds.importance_bound(draw, self.config.importance_samples, max(1, CHUNK // (4 * len(pixels))))
+        many, single = bounds.importance_bound(draw, self.config.importance_samples, max(1, CHUNK // (4 * len(images))))
         return {"importance_bound": float(many.mean()), "importance_gain": float((single - many).mean())}
 
     @contextmanager
@@ -179,18 +186,20 @@ class VAE(latent_images.LatentImages):
 
     def draw(self, folder: Path) -> None:
         with self._own_randomness("pictures"):
-            pixels = self.data("test")[0][:10]
-            seen = self.decode(self.draws(self.posterior(pixels))).sigmoid()
-            dreamt = self.decode(self.draws(self.prior.expand(60, *self.prior.shape))).sigmoid()
-        latent_pictures.draw_reconstructions(folder / "predictions.png", pixels / 255, seen)
-        latent_pictures.draw_samples(folder / "samples.png", dreamt)
+            images = self.data("test")[0][:12]
+            decoded = self.show(self.draws(self.posterior(images)))
+            dreams = self.show(self.draws(self.prior.expand(5 * 12, *self.prior.shape)))
+        rows = {"image": self.pixels(images).cpu(), "decoded": decoded.cpu()}
+        image_pictures.draw_rows(folder / "predictions.png", rows, "images, and what is decoded from draws of their codes")
+        rows = {f"{12 * k + 1} to {12 * k + 12}": part for k, part in enumerate(dreams.cpu().split(12))}
+        image_pictures.draw_rows(folder / "samples.png", rows, "decoded from codes of the prior")
         path = [(record["test"]["rate"], record["test"]["distortion"]) for record in self.history]
         names = [str(record["epoch"]) for record in self.history]
-        latent_pictures.draw_plane(folder / "rate_distortion.png", {"after each epoch": (path, names)})
+        plane.draw_plane(folder / "rate_distortion.png", {"after each epoch": (path, names)})
 
     @classmethod
     def draw_comparison(cls, results: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path) -> None:
-        latent_pictures.draw_plane(folder / "rate_distortion.png", latent_pictures.sweeps(results))
+        plane.draw_plane(folder / "rate_distortion.png", plane.sweeps(results))
         qualities = {label: _mean_quality(runs) for label, runs in results.items() if "gradient_bias" in runs[0]["metrics"]}
         if qualities:
             report.draw_quality(folder / "gradients.png", qualities, "gradients of the logits, each at its own trained network")

@@ -1,4 +1,4 @@
-"""Pictures of models with hard latents."""
+"""The plane of rate and distortion."""
 
 from __future__ import annotations
 
@@ -6,37 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from . import report
-from .latent_images import SIDE
 
 Path2D = tuple[list[tuple[float, float]], list[str]]
 """Points (rate, distortion), and what is written beside each."""
-
-
-def draw_reconstructions(file: Path, images: Tensor, seen: Tensor) -> None:
-    """Images above, what comes back through the code below.  # (N, PIXELS) both, in [0, 1]"""
-    _draw_grid(file, torch.stack([images, seen]), "images (above), decoded from their codes (below)")
-
-
-def draw_samples(file: Path, images: Tensor, columns: int = 12) -> None:
-    """Decoded draws of the prior.  # (N, PIXELS), N a multiple of the columns"""
-    _draw_grid(file, images.unflatten(0, (-1, columns)), "decoded from codes of the prior")
-
-
-def _draw_grid(file: Path, images: Tensor, title: str) -> None:
-    from matplotlib.figure import Figure
-
-    rows, columns = images.shape[:2]
-    tiles = images.reshape(rows, columns, SIDE, SIDE).transpose(1, 2).reshape(rows * SIDE, columns * SIDE)
-    figure = Figure(figsize=(0.9 * columns, 0.9 * rows + 0.5), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(1 - tiles.cpu().numpy(), cmap="gray", vmin=0, vmax=1)
-    axes.set_title(title, fontsize=11, color=report.INK)
-    axes.set_axis_off()
-    report.save(figure, file)
 
 
 def sweeps(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Path2D]:
