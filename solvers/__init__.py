@@ -3,6 +3,10 @@
 if __name__ != "solverlayers.solvers":
     raise ImportError(f"Import `solverlayers.solvers`, not `{__name__}`: the short name would load a second copy.")
 
+from .arborescence import Arborescence as Arborescence
+from .arborescence import DenseArborescence as DenseArborescence
+from .arborescence import MaxArborescence as MaxArborescence
+from .arborescence import MaxDenseArborescence as MaxDenseArborescence
 from .assignment import Assignment as Assignment
 from .assignment import GatedAssignment as GatedAssignment
 from .assignment import MaxAssignment as MaxAssignment

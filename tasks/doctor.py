@@ -71,11 +71,17 @@ DELIVERED = Example(
 )
 EXAMPLES: dict[str, Example] = {
     "Argmax": Example([0.0, 2.0, 1.0], [0, 1, 0]),
+    "Arborescence": Example(
+        [5.0, 4.0, 1.0, 2.0], [1, 0, 1, 0], fields={"graph": Graph([[0, 0, 1, 2], [1, 2, 2, 1]]), "root": 0}
+    ),
     "Assignment": Example([[4.0, 1.0], [2.0, 3.0]], [[0, 1], [1, 0]]),
     "Async": Example([3.0, 1.0, 2.0], [1, 0, 1], fields={"solver": TopK(2)}),
     "BoundedKnapsack": Example([3.0, 4.0], [1, 2], fields={"weights": (2, 3), "capacity": 8, "limits": (2, 9)}),
     "Cached": Example([3.0, 1.0, 2.0], [1, 0, 1], fields={"solver": TopK(2)}),
     "DTW": Example([[0.0, 2.0, 4.0], [0.0, 2.0, 4.0], [4.0, 0.0, 0.0]], [[1, 0, 0], [1, 0, 0], [0, 1, 1]]),
+    "DenseArborescence": Example(
+        [[0.0, 5.0, 4.0], [9.0, 0.0, 1.0], [9.0, 2.0, 0.0]], [[0, 1, 0], [0, 0, 1], [0, 0, 0]], fields={"root": 0}
+    ),
     "DenseMaxWeightMatching": Example([[0.0, 5.0, 2.0], [5.0, 0.0, 3.0], [2.0, 3.0, 0.0]], [[0, 1, 0], [1, 0, 0], [0, 0, 0]]),
     "DensePerfectMatching": Example([[0.0, 1.0], [2.0, 0.0]], [[0, 1], [1, 0]]),
     "DenseSpanningTree": Example([[0.0, 1.0, 5.0], [1.0, 0.0, 2.0], [5.0, 2.0, 0.0]], [[0, 1, 0], [1, 0, 1], [0, 1, 0]]),
@@ -104,9 +110,15 @@ EXAMPLES: dict[str, Example] = {
     "LinearOrdering": Example([[0.0, 3.0, 0.0], [0.0, 0.0, 2.0], [1.0, 0.0, 0.0]], [[0, 1, 1], [0, 0, 1], [0, 0, 0]]),
     "LinearProgram": Example([1.0, 1.0], [2, 2], fields={"A": [[1, 2], [1, -1]], "b": [6, 0], "sense": "max"}),
     "LongestPath": Example([1.0, 3.0, 1.0], [0, 1, 0], fields={"graph": TRIANGLE}),
+    "MaxArborescence": Example(
+        [5.0, 4.0, 1.0, 2.0], [1, 1, 0, 0], fields={"graph": Graph([[0, 0, 1, 2], [1, 2, 2, 1]]), "root": 0}
+    ),
     "MaxAssignment": Example([[4.0, 1.0], [2.0, 3.0]], [[1, 0], [0, 1]]),
     "MaxCardinalityMatching": Example([5.0, 2.0, 3.0, 3.0, 2.0, 5.0], [1, 0, 0, 0, 0, 1], fields={"graph": SQUARE}),
     "MaxCut": Example([1.0, 2.0, 3.0], [0, 1, 1], fields={"graph": TRIANGLE}),
+    "MaxDenseArborescence": Example(
+        [[0.0, 5.0, 4.0], [9.0, 0.0, 1.0], [9.0, 2.0, 0.0]], [[0, 1, 1], [0, 0, 0], [0, 0, 0]], fields={"root": 0}
+    ),
     "MaxDenseSpanningTree": Example([[0.0, 1.0, 5.0], [1.0, 0.0, 2.0], [5.0, 2.0, 0.0]], [[0, 0, 1], [0, 0, 1], [1, 1, 0]]),
     "MaxFlow": Example([3.0, 1.0, 2.0], [2, 1, 2], fields={"graph": TRIANGLE, "source": 0, "target": 2}),
     "MaxIndependentSet": Example([2.0, 3.0, 1.0], [0, 1, 0], fields={"graph": TRIANGLE}),

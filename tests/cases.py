@@ -34,6 +34,7 @@ from solverlayers.rules import (
     StraightThrough,
 )
 from solverlayers.solver import Solver
+from solverlayers.solvers.arborescence import Arborescence, DenseArborescence, MaxArborescence, MaxDenseArborescence
 from solverlayers.solvers.assignment import Assignment, GatedAssignment, MaxAssignment
 from solverlayers.solvers.clustering import KMedoids
 from solverlayers.solvers.cuts import MaxFlow, MinCut
@@ -409,6 +410,41 @@ def spanning_trees(edges: Tensor, nodes: int, mask: Tensor | None = None) -> Ten
     return torch.stack([y for y in sets if torch.linalg.matrix_rank(incidence[:, y > 0]) == nodes - 1])
 
 
+def arborescences(edges: Tensor, nodes: int, root: Tensor | int | None = None, mask: Tensor | None = None) -> Tensor:
+    """All arborescences: spanning trees whose arcs enter each node but the root once.  # (2, E) -> (V, E)"""
+    trees = spanning_trees(edges, nodes, mask)
+    entered = torch.zeros(len(trees), nodes).index_add_(1, edges[1], trees)
+    return trees[(entered <= 1).all(1) & (root is None or entered[:, root] == 0)]
+
+
+_ARCS = torch.tensor([[0, 1, 2, 3, 0, 2, 3, 1, 2], [1, 2, 3, 0, 2, 1, 1, 3, 0]])
+
+
+def own_arcs(batch: int) -> dict[str, Tensor]:
+    """Four nodes, numbered differently in each instance, with other roots; every other instance lacks an arc."""
+    mask = torch.ones(batch, 9, dtype=torch.bool)
+    mask[::2, 2] = False
+    numbers = torch.arange(batch)
+    return {"edge_index": torch.stack([(_ARCS + b) % 4 for b in range(batch)]), "mask": mask, "root": numbers % 4}
+
+
+def dense_arborescences(mask: Tensor, root: Tensor | None = None) -> Tensor:
+    """All arborescences of the nodes that the mask holds.  # (n, n) -> (V, n, n)"""
+    real = mask.any(1).nonzero()[:, 0]
+    n = len(real)
+    arcs = (~torch.eye(n, dtype=torch.bool)).nonzero().T
+    sets = arborescences(arcs, n, None if root is None else int((real == root).nonzero()))
+    out = torch.zeros(len(sets), *mask.shape)
+    out[:, real[arcs[0]], real[arcs[1]]] = sets
+    return out
+
+
+def ragged_roots(batch: int) -> dict[str, Tensor]:
+    """Three or four nodes, and one of them as the root."""
+    mask = ragged_nodes(4, 3)(batch)["mask"]
+    return {"mask": mask, "root": mask.any(2).int().argmax(1) + torch.arange(batch) % 2}
+
+
 def symmetric(pairs: Tensor, mask: Tensor) -> Tensor:
     """Vectors over the pairs i < j as symmetric matrices, those that the mask allows.  # (V, n (n - 1) / 2) -> (V, n, n)"""
     n = len(mask)
@@ -755,6 +791,16 @@ SOLVERS: dict[str, SolverCase] = {
     "dense_spanning_tree": SolverCase(DenseSpanningTree(), (4, 4), dense_trees(torch.ones(4, 4)), alike=False),
     "dense_spanning_tree_mask": SolverCase(
         MaxDenseSpanningTree(), (4, 4), lambda mask: dense_trees(mask), ragged_nodes(4, 2), alike=False
+    ),
+    "arborescence": SolverCase(
+        Arborescence(Graph(_ARCS), root=3), (9,), arborescences(_ARCS, 4, root=3), options={"skip": "padding"}, alike=False
+    ),
+    "arborescence_own": SolverCase(
+        MaxArborescence(), (9,), lambda edge_index, mask, root: arborescences(edge_index, 4, root, mask), own_arcs, alike=False
+    ),
+    "dense_arborescence": SolverCase(DenseArborescence(), (3, 3), dense_arborescences(torch.ones(3, 3)), alike=False),
+    "dense_arborescence_mask": SolverCase(
+        MaxDenseArborescence(), (4, 4), lambda mask, root: dense_arborescences(mask, root), ragged_roots, alike=False
     ),
     "dtw": SolverCase(DTW(), (3, 4), alignments(torch.ones(3, 4, dtype=torch.bool)), alike=False),
     "dtw_mask": SolverCase(DTW(), (4, 4), alignments, bands, alike=False),
