@@ -170,7 +170,7 @@ def _kth_largest(scores: Tensor, count: int | Tensor) -> Tensor:
 
 
 def _on_host(scores: Tensor) -> bool:
-    return scores.device.type == "cpu" and not torch.compiler.is_compiling()
+    return scores.is_cpu and not torch.compiler.is_compiling()
 
 
 def _reversed(scores: Tensor) -> Tensor:

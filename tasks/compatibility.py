@@ -86,9 +86,9 @@ def page() -> str:
     return "\n".join(
         [
             _HEAD,
-            *_table(["solver", *header], lines),
+            *table(["solver", *header], lines),
             "\n## Relaxations\n\nWhat `StraightThrough(relaxation)` takes; besides, any function or module of your own.\n",
-            *_table(["solver", "relaxations"], relaxed),
+            *table(["solver", "relaxations"], relaxed),
             "\n## What refusals say\n",
             *reasons,
         ]
@@ -101,7 +101,8 @@ def _relaxations_of(name: str) -> str:
     return ", ".join(fitting) or "-"
 
 
-def _table(header: list[str], rows: list[list[str]]) -> list[str]:
+def table(header: list[str], rows: list[list[str]]) -> list[str]:
+    """The lines of a Markdown table."""
     return ["| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows]]
 
 

@@ -128,7 +128,7 @@ EXAMPLES: dict[str, Example] = {
     "MinCut": Example([3.0, 1.0, 2.0], [0, 1, 1], fields={"graph": TRIANGLE, "source": 0, "target": 2}),
     "MinVertexCover": Example([2.0, 3.0, 1.0], [1, 0, 1], fields={"graph": TRIANGLE}),
     "MultiGraphMatching": SYNCHRONISED,
-    "Parallel": Example([3.0, 1.0, 2.0], [1, 0, 1], fields={"solver": TopK(2)}),
+    "Parallel": Example([3.0, 1.0, 2.0], [1, 0, 1], fields={"solver": TopK(2), "workers": 2}),
     "PartialAssignment": Example(([[1.0, 9.0]], [3.0], [2.0, 2.0]), ([[1, 0]], [0], [0, 1])),
     "PerfectMatching": Example([5.0, 2.0, 3.0, 3.0, 2.0, 5.0], [0, 1, 0, 0, 1, 0], fields={"graph": SQUARE}),
     "Permutation": Example([0.3, 0.1, 0.2], [[0, 1, 0], [0, 0, 1], [1, 0, 0]]),

@@ -231,7 +231,7 @@ SOLVERS = [
     ("inputs unchanged", Broken("mask_in_place"), {"instance": masked}, "`solve` changes `mask` in place. Work on a copy, "),
     ("no gradient", Broken("the_scores"), {}, "the solution requires a gradient; "),
     ("inputs unchanged", Broken("the_scores"), {"skip": "no gradient"}, "`solve` changes the scores in place."),
-    ("inputs unchanged", Broken("a_view"), {"skip": ("declared",)}, "the solution shares memory with the scores. Return a new "),
+    ("inputs unchanged", Broken("a_view"), {"skip": ("declared",)}, "the solution shares memory with the scores. Return "),
     ("determinism", Broken("random"), {}, "solved twice: instance "),
     ("determinism", Fickle(), {}, "solved twice: instance "),
     ("optimality", Broken("runner_up"), {"vertices": torch.eye(5)}, "has objective "),
