@@ -1,4 +1,4 @@
-"""Spanning trees beside SciPy and rustworkx, from a float32 tensor of costs to a 0/1 tensor.
+"""Spanning trees beside SciPy and rustworkx, arborescences beside NetworkX, from a float32 tensor of costs to a 0/1 tensor.
 
 Needs the peer: `pip install rustworkx`. Run `python benchmarks/spanning_tree.py --quick`.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import networkx as nx
 import numpy as np
 import rustworkx as rx
 import torch
@@ -17,11 +18,13 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.race import Board, race
+from solverlayers.solvers.arborescence import Arborescence, DenseArborescence
 from solverlayers.solvers.graph import Graph, grid_graph
 from solverlayers.solvers.spanning_tree import DenseSpanningTree, SpanningTree
 
 DENSE = ((10, 256), (30, 256), (100, 64), (300, 8))
 GRIDS = ((12, 64), (32, 16))
+ARBORESCENCES = ((10, 32), (30, 4), (60, 1))
 
 
 def scipy_dense(costs: Tensor) -> Tensor:
@@ -58,6 +61,38 @@ def rustworkx_sparse(graph: Graph, costs: Tensor) -> Tensor:
     return torch.from_numpy(y)
 
 
+def networkx_dense(costs: Tensor) -> Tensor:
+    """Arborescences from node 0."""
+    y = torch.zeros_like(costs)
+    n = costs.shape[1]
+    arcs = [(i, j) for i in range(n) for j in range(1, n) if i != j]
+    for b, matrix in enumerate(costs.tolist()):
+        graph = nx.DiGraph()
+        graph.add_weighted_edges_from([(i, j, matrix[i][j]) for i, j in arcs])
+        y[b][tuple(zip(*nx.minimum_spanning_arborescence(graph).edges))] = 1
+    return y
+
+
+def race_arborescences(board: Board) -> None:
+    for n, batch in ARBORESCENCES[:2] if board.quick else ARBORESCENCES:
+        costs = torch.rand(batch, n, n)
+        edges = (~torch.eye(n, dtype=torch.bool)).nonzero().T
+        lists, in_lists = costs[:, edges[0], edges[1]].contiguous(), Arborescence(Graph(edges), root=0)
+        dense = DenseArborescence(root=0)
+        best = networkx_dense(costs)
+        assert torch.equal(dense(costs), best)
+        assert torch.equal(in_lists(lists), best[:, edges[0], edges[1]])
+        contestants = {
+            "networkx": lambda c=costs: networkx_dense(c),
+            "ours": lambda c=costs: dense(c),
+            "ours, lists": lambda solver=in_lists, c=lists: solver(c),
+        }
+        times = race(contestants, "networkx", board.rounds)
+        label = f"arborescence, n={n}, B={batch}"
+        board.row(label, times)
+        board.check(label, times["ours"].ratio, 0.002)
+
+
 def main() -> None:
     board = Board("Spanning trees")
     torch.manual_seed(0)
@@ -85,6 +120,7 @@ def main() -> None:
         times = race(contestants, "scipy", board.rounds)
         board.row(label, times)
         board.check(label, times["ours"].ratio, 0.1)
+    race_arborescences(board)
     board.finish()
 
 

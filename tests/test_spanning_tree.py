@@ -2,6 +2,7 @@
 
 import ctypes
 import re
+from itertools import pairwise
 
 import networkx as nx
 import numpy as np
@@ -242,6 +243,23 @@ def test_wrong_arguments():
     )
     with pytest.raises(InstanceError, match=r"^DenseSpanningTree: instance 0 has NaN scores"):
         DenseSpanningTree()(torch.full((1, 3, 3), torch.nan))
+
+
+def test_trees_are_proved_the_best(backend):
+    """No edge outside a tree costs less than one on the path in the tree between its ends, which proves the tree."""
+    graph = grid_graph(5, 5, neighbours=8)
+    costs = torch.randn(3, len(graph), generator=generator(0))
+    info = SpanningTree(graph).solve_with_info(costs)
+    assert info.optimal.all()
+    assert torch.equal(info.bound, info.objective)
+    assert torch.allclose(info.objective, (costs * info.solution).sum(1))
+    for row, y in zip(costs.tolist(), info.solution.tolist()):
+        edges = list(zip(graph.edges.T.tolist(), row, y))
+        tree = nx.Graph()
+        tree.add_weighted_edges_from([(u, v, cost) for (u, v), cost, taken in edges if taken])
+        for (u, v), cost, taken in edges:
+            path = nx.shortest_path(tree, u, v)
+            assert taken or cost >= max(tree[a][b]["weight"] for a, b in pairwise(path))
 
 
 def test_decoding():
