@@ -77,7 +77,7 @@ def sweep(dag: Dag, scores: Tensor, mask: Tensor | None, source: Tensor, target:
         through = value[:, tail[arcs]] + priced[:, which[arcs]]
         value.scatter_reduce_(1, head[arcs].expand(count, -1), through, "amax")
     reached = value.gather(1, target[:, None])[:, 0] > -torch.inf
-    status = torch.where((scores < torch.inf).all(1), torch.where(reached, SOLVED, INFEASIBLE), INVALID)
+    status = torch.where((priced[:, which] < torch.inf).all(1), torch.where(reached, SOLVED, INFEASIBLE), INVALID)
     arc = _last_arcs(value, tail, head, priced[:, which], source)
     taken = arc < len(tail)
     ends = torch.where(taken, torch.cat([tail, tail.new_zeros(1)])[arc], torch.arange(dag.nodes, device=tail.device))

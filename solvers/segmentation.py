@@ -51,10 +51,9 @@ class Segmentation(Solver):
                 f"Segmentation: scores have shape {tuple(scores.shape)}; expected (B, n, n), one for each first and last "
                 f"element of a segment, with at least one element."
             )
-        segments = _upper(n, scores.device)
-        allowed = segments.expand(count, n, n) if mask is None else segments & mask
-        end = _end(allowed.any(-2))
-        found = best_paths(_cuts(n), native(self, scores).flatten(1), allowed.flatten(1), torch.zeros_like(end), end)
+        end = torch.full((count,), n, device=scores.device) if mask is None else _end((_upper(n, scores.device) & mask).any(-2))
+        allowed = None if mask is None else mask.flatten(1)
+        found = best_paths(_cuts(n), native(self, scores).flatten(1), allowed, torch.zeros_like(end), end)
         _check(self, found, end)
         return found.count.reshape(scores.shape).to(scores.dtype)
 
@@ -98,16 +97,16 @@ class LabelledSegmentation(Solver):
         _check_shapes(segments, transitions)
         check_mask(self, segments, mask)
         _, steps, longest, labels = segments.shape
-        inside = _inside(steps, longest, segments.device)[:, :, None]
-        allowed = inside.expand_as(segments) if mask is None else inside & mask
-        end = _last_element(allowed)
-        used = torch.ones_like(transitions, dtype=torch.bool)
-        if transitions.ndim == 4:  # what stands in the padding does not matter
-            used &= (torch.arange(1, steps, device=end.device) < end[:, None])[:, :, None, None]
+        end, allowed = torch.full((len(segments),), steps, device=segments.device), None
+        if mask is not None:
+            end = _last_element(mask & _inside(steps, longest, segments.device)[:, :, None])
+            used = torch.ones_like(transitions, dtype=torch.bool)
+            if transitions.ndim == 4:  # what stands in the padding does not matter
+                used &= (torch.arange(1, steps, device=end.device) < end[:, None])[:, :, None, None]
+            allowed = torch.cat([mask.flatten(1), used.flatten(1)], 1)
         scores = torch.cat([s.flatten(1) for s in alike(native(self, segments), native(self, transitions))], 1)
-        usable = torch.cat([allowed.flatten(1), used.flatten(1)], 1)
         dag = _labelled_cuts(steps, longest, labels, transitions.ndim == 4)
-        found = best_paths(dag, scores, usable, torch.zeros_like(end), torch.where(end > 0, dag.nodes - 1 - steps + end, 0))
+        found = best_paths(dag, scores, allowed, torch.zeros_like(end), torch.where(end > 0, dag.nodes - 1 - steps + end, 0))
         _check(self, found, end)
         parts = found.count.split([segments.shape[1:].numel(), transitions.shape[1:].numel()], 1)
         first, second = (part.reshape(s.shape).to(s.dtype) for part, s in zip(parts, (segments, transitions)))

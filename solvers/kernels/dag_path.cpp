@@ -40,12 +40,14 @@ class BestPaths {
   /// Solves instances first, ..., first + count - 1; count is at most kSize.
   void solve(int64_t first, int count) {
     const int64_t n = batch_.scores;
-    lanes::gather_allowed(batch_.score, batch_.mask, first, n, count, -kInfinity, score_);
-    const unsigned invalid = ~lanes::where_all(score_, n, [](V s) { return s < simd::broadcast<V>(kInfinity); });
+    const uint8_t* mask = batch_.mask ? batch_.mask + first * n : nullptr;
+    lanes::gather_allowed(batch_.score + first * n, mask, n, n, count, -kInfinity, score_);
     score_[n] = V{};
     std::fill_n(value_, batch_.nodes, simd::broadcast<V>(-kInfinity));
     for (int lane = 0; lane < kSize; ++lane) value_[batch_.source[first + (lane < count ? lane : 0)]][lane] = 0;
+    most_ = simd::broadcast<V>(-kInfinity);
     for (int64_t v = 0; v < batch_.nodes; ++v) enter(v);
+    const unsigned invalid = ~simd::bits(most_ < simd::broadcast<V>(kInfinity));
     for (int lane = 0; lane < count; ++lane)
       batch_.status[first + lane] = invalid >> lane & 1 ? unused(first + lane, kInvalid) : trace(first + lane, lane);
   }
@@ -55,18 +57,25 @@ class BestPaths {
 
   const Batch<T>& batch_;
   V *score_, *value_;
+  V most_;  // the greatest score of an arc
   simd::Buffer<V> score_memory_, value_memory_;
 
   void enter(int64_t v) {
-    V best = value_[v], other = best;
+    V best = value_[v], other = best, most = most_;
     int32_t arc = batch_.start[v];
     const int32_t end = batch_.start[v + 1];
     for (; arc + 2 <= end; arc += 2) {  // two chains of comparisons, which do not wait for each other
-      best = simd::max(best, value_[batch_.tail[arc]] + score_[batch_.which[arc]]);
-      other = simd::max(other, value_[batch_.tail[arc + 1]] + score_[batch_.which[arc + 1]]);
+      const V one = score_[batch_.which[arc]], two = score_[batch_.which[arc + 1]];
+      best = simd::max(best, value_[batch_.tail[arc]] + one);
+      other = simd::max(other, value_[batch_.tail[arc + 1]] + two);
+      most = simd::max(most, simd::max(one, two));
     }
-    if (arc < end) best = simd::max(best, value_[batch_.tail[arc]] + score_[batch_.which[arc]]);
+    if (arc < end) {
+      best = simd::max(best, value_[batch_.tail[arc]] + score_[batch_.which[arc]]);
+      most = simd::max(most, score_[batch_.which[arc]]);
+    }
     value_[v] = simd::max(best, other);
+    most_ = most;
   }
 
   Status unused(int64_t b, Status status) {

@@ -40,41 +40,40 @@ inline void transpose(V* square) {
   }
 }
 
-/// out[k] holds entry k of `count` rows of length n, one row in each lane; lanes without a row repeat the first.
+/// out[k] holds entry k of `count` rows, `pitch` apart, of length n, one row in each lane; lanes without a row repeat the first.
+/// Where the mask (null: nowhere), in the order of the rows, is false, it is `otherwise`.
 template <class T>
-void gather_rows(const T* rows, int64_t n, int count, simd::Vector<T>* out) {
+void gather_allowed(
+    const T* rows, const uint8_t* mask, int64_t pitch, int64_t n, int count, T otherwise, simd::Vector<T>* out) {
   using V = simd::Vector<T>;
   constexpr int size = simd::kLanes<T>;
+  typedef uint8_t Bytes __attribute__((vector_size(size)));
   int64_t k = 0;
   for (; k + size <= n; k += size) {
     V square[size];
-    for (int lane = 0; lane < size; ++lane) square[lane] = simd::load_unaligned<V>(rows + (lane < count ? lane : 0) * n + k);
+    for (int lane = 0; lane < size; ++lane) {
+      const int64_t place = (lane < count ? lane : 0) * pitch + k;
+      square[lane] = simd::load_unaligned<V>(rows + place);
+      if (!mask) continue;
+      Bytes allowed;
+      __builtin_memcpy(&allowed, mask + place, sizeof(Bytes));
+      square[lane] = simd::select(__builtin_convertvector(allowed, simd::Mask<V>) != 0, square[lane], simd::broadcast<V>(otherwise));
+    }
     transpose(square);
     for (int i = 0; i < size; ++i) out[k + i] = square[i];
   }
-  for (; k < n; ++k)
-    for (int lane = 0; lane < size; ++lane) out[k][lane] = rows[(lane < count ? lane : 0) * n + k];
-}
-
-/// As gather_rows, from row `first` on, with `otherwise` where the mask (null: nowhere), of the same shape, is false.
-template <class T>
-void gather_allowed(const T* rows, const uint8_t* mask, int64_t first, int64_t n, int count, T otherwise, simd::Vector<T>* out) {
-  constexpr int size = simd::kLanes<T>;
-  gather_rows(rows + first * n, n, count, out);
-  if (!mask) return;
-  T* entry = reinterpret_cast<T*>(out);
-  for (int lane = 0; lane < size; ++lane) {
-    const uint8_t* allowed = mask + (first + (lane < count ? lane : 0)) * n;
-    for (int64_t k = 0; k < n; ++k) entry[k * size + lane] = allowed[k] ? entry[k * size + lane] : otherwise;
+  for (; k < n; ++k) {
+    for (int lane = 0; lane < size; ++lane) {
+      const int64_t place = (lane < count ? lane : 0) * pitch + k;
+      out[k][lane] = !mask || mask[place] ? rows[place] : otherwise;
+    }
   }
 }
 
-/// One bit for each lane in which `check` holds for all n entries.
-template <class V, class Check>
-unsigned where_all(const V* entries, int64_t n, Check&& check) {
-  simd::Mask<V> valid = ~simd::Mask<V>{};
-  for (int64_t k = 0; k < n; ++k) valid &= check(entries[k]);
-  return simd::bits(valid);
+/// As gather_allowed, of rows that follow each other, without a mask.
+template <class T>
+void gather_rows(const T* rows, int64_t n, int count, simd::Vector<T>* out) {
+  gather_allowed(rows, static_cast<const uint8_t*>(nullptr), n, n, count, T(0), out);
 }
 
 /// Calls `solve(first, count)` of a workspace, made from the batch once for each chunk, for all groups of lanes of T.
