@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import gc
 import inspect
 import os
 import pickle
 import re
 import signal
 import time
+import weakref
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -351,6 +353,16 @@ class Fragile(InstanceSolver):
         return np.sign(scores)
 
 
+@dataclass(frozen=True)
+class Wrong(InstanceSolver):
+    """Has a fault for positive scores."""
+
+    def solve_instance(self, scores):
+        if (scores > 0).any():
+            raise KeyError("not mine")
+        return scores
+
+
 def test_several_processes_work():
     pids = Parallel(Process(), workers=2)(torch.zeros(16, 1, dtype=torch.float64)).unique()
     assert len(pids) == 2
@@ -405,11 +417,6 @@ def test_failures_are_those_of_the_batch():
 
 
 def test_what_is_wrong_with_all_instances_is_raised_as_it_is():
-    @dataclass(frozen=True)
-    class Wrong(InstanceSolver):
-        def solve_instance(self, scores):
-            raise KeyError("not mine")
-
     with pytest.raises(KeyError, match="not mine"):
         Parallel(Wrong(), workers=2)(torch.ones(4, 1))
 
@@ -423,8 +430,15 @@ def test_the_back_end_is_that_of_joblib():
         assert first is not None
         solver(torch.zeros(8, 1, dtype=torch.float64))
         assert solver._pool.open is first
-        with pytest.raises(InfeasibleError):
-            Parallel(GridShortestPath(), workers=2)(torch.full((4, 3, 3), torch.inf))
+        other = Parallel(Wrong(), workers=2)
+        with pytest.raises(KeyError, match="not mine"):
+            other(torch.ones(4, 1))
+        assert other._pool.open is None
+        held = weakref.ref(other._pool)
+        other(-torch.ones(4, 1))
+        del other
+        gc.collect()
+        assert held() is None  # and its threads are gone, or a warning would say so
     assert os.getpid() not in solver(torch.zeros(8, 1, dtype=torch.float64)).unique()
     assert solver._pool.open is None
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -30,6 +31,8 @@ class _Workers:
     def __init__(self) -> None:
         self.backend: Any = None
         self.open: Any = None
+        self.close: Callable[[], object] = lambda: None
+        """Lets the workers of the last back end go; also called when nobody needs this object any more."""
 
     def __reduce__(self) -> tuple[type[_Workers], tuple[()]]:
         return _Workers, ()
@@ -39,23 +42,20 @@ class _Workers:
 
         backend, _ = joblib.parallel.get_active_backend()
         calls = [joblib.delayed(_work)(*piece) for piece in work]
-        if type(backend) is joblib.parallel.LokyBackend:
-            self.close()
-            return list(joblib.Parallel(n_jobs=count)(calls))
         if backend is not self.backend:
             self.close()
+            self.backend = self.open = None
+        if type(backend) is joblib.parallel.LokyBackend:
+            return list(joblib.Parallel(n_jobs=count)(calls))
+        if self.open is None:
             self.backend, self.open = backend, joblib.Parallel(n_jobs=count).__enter__()
+            self.close = weakref.finalize(self, self.open.__exit__, None, None, None)
         try:
             return list(self.open(calls))
         except BaseException:
             self.close()  # what is left of it after an error is not known
+            self.backend = self.open = None
             raise
-
-    def close(self) -> None:
-        """Let the workers of the last back end go."""
-        if self.open is not None:
-            parallel, self.backend, self.open = self.open, None, None
-            parallel.__exit__(None, None, None)
 
 
 @dataclass(frozen=True)
