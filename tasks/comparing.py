@@ -131,7 +131,7 @@ def cell(row: Mapping[str, Any], name: str) -> str:
     mean, spread = row.get(name), row.get(f"{name}_std")
     if mean is None:
         return "-"
-    if name in report.SHARES:
+    if report.is_share(name):
         return f"{100 * mean:.2f}" + (f" ± {100 * spread:.2f} %" if spread is not None else " %")
     return f"{mean:.3g}" + (f" ± {spread:.2g}" if spread is not None else "")
 

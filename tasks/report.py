@@ -37,6 +37,11 @@ LABELS = {
     "agreement": "agreement of the approximator",
     "moved": "moved (share with a gradient)",
     "solver_seconds": "solver seconds",
+    "reconstruction_error": "squared error of a pixel",
+    "linear_accuracy": "accuracy of a linear classifier on the code",
+    "active_share": "share of code units that vary",
+    "accuracy": "accuracy",
+    "corrupted_accuracy": "accuracy on corrupted images",
 }
 SHARES = {"exact_match", "train_exact_match", "hamming", "cell_accuracy", "agreement", "moved", "solver_share"}
 
@@ -50,6 +55,11 @@ class Quality(Protocol):
     def std(self) -> float: ...
     @property
     def cosine(self) -> float: ...
+
+
+def is_share(name: str) -> bool:
+    """Whether a measurement is a part of a whole, so that it is read in per cent: one of `SHARES`, any share or accuracy."""
+    return name in SHARES or not {"accuracy", "share"}.isdisjoint(name.split("_"))
 
 
 def versions() -> dict[str, str]:
@@ -142,7 +152,7 @@ def advice(metrics: Mapping[str, float]) -> list[str]:
 
 def readable(name: str, value: float) -> str:
     """A share in per cent, anything else with four digits."""
-    return f"{100 * value:.2f} %" if name in SHARES else f"{value:.4g}"
+    return f"{100 * value:.2f} %" if is_share(name) else f"{value:.4g}"
 
 
 def table(rows: Sequence[Sequence[str]], header: Sequence[str] | None = None) -> str:
@@ -183,10 +193,10 @@ def draw_curves(
         for rule, histories in runs.items():
             _draw_band(axes, histories, name, rule)
         axes.set_xlabel("training steps")
-        axes.set_ylabel(f"{LABELS.get(name, name)}{', %' if name in SHARES else ''}, unseen instances")
+        axes.set_ylabel(f"{LABELS.get(name, name)}{', %' if is_share(name) else ''}, unseen instances")
         axes.grid(color=LIGHT, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-    if headline in SHARES:
+    if is_share(headline):
         figure.axes[0].set_ylim(-2, 102)
     if len(runs) > 1:
         figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower left", frameon=False, fontsize=9)
@@ -196,7 +206,7 @@ def draw_curves(
 def _draw_band(axes: Axes, histories: Sequence[History], name: str, label: str) -> None:
     length = min(map(len, histories))
     steps = [record["step"] for record in histories[0][:length]]
-    scale = 100 if name in SHARES else 1
+    scale = 100 if is_share(name) else 1
     values = torch.tensor([[scale * record["test"][name] for record in history[:length]] for history in histories])
     line = axes.plot(steps, values.mean(0).tolist(), label=label, linewidth=1.8, marker="." if length < 30 else None)[0]
     if len(histories) > 1:

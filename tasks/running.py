@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 TASKS = {
     "sorting": "Sorting",
+    "autoencoder": "Autoencoder",
+    "classification": "Classification",
     "shortest_path": "ShortestPath",
     "polynomial": "Polynomial",
     "vae": "VAE",
