@@ -35,22 +35,25 @@ class MatrixMatching(Solver):
         values, n = native(self, scores), scores.shape[1]
         if n == 0:
             return torch.zeros_like(scores)
-        allowed = pairs_in(torch.ones_like(scores, dtype=torch.bool) if mask is None else mask)
-        refuse_infinite(self, values.flatten(1), allowed.flatten(1))
-        if mask is not None and n % 2:  # one node more, as a partner for padding
+        allowed = None if mask is None else pairs_in(mask)
+        others = ~torch.eye(n, dtype=torch.bool, device=scores.device).flatten()
+        refuse_infinite(self, values.flatten(1), others.expand(len(scores), -1) if allowed is None else allowed.flatten(1))
+        if allowed is not None and n % 2:  # one node more, as a partner for padding
             values, allowed = pad(values, (0, 1, 0, 1)), pad(allowed, (0, 1, 0, 1), value=False)
-        alone = allowed.new_zeros(allowed.shape[:2]) if mask is None else ~allowed.any(2)
         graph = complete_graph(values.shape[1])
         row, column = graph.edges.to(scores.device)
-        beside = alone[:, row] & alone[:, column]  # padding is matched with padding, at no cost
-        costs = (values[:, row, column] + values[:, column, row]).where(~beside, 0)
-        chosen = None if mask is None else allowed[:, row, column] | beside
+        place = row * graph.nodes + column
+        costs, chosen = (values + values.mT).flatten(1).index_select(1, place), None
+        if allowed is not None:
+            alone = ~allowed.any(2)
+            beside = alone.index_select(1, row) & alone.index_select(1, column)  # padding is matched with padding, at no cost
+            costs, chosen = costs.where(~beside, 0), allowed.flatten(1).index_select(1, place) | beside
         pairs, failed = match_shared(graph, costs, self._kind, self.sense == "min", chosen)
         if failed is not None:
             refuse_imperfect(self, failed, n if mask is None else None)
-        solution = torch.zeros_like(values)
-        solution[:, row, column] = solution[:, column, row] = pairs.where(~beside, 0)
-        return solution[:, :n, :n].to(scores.dtype)
+        pairs = pairs if allowed is None else pairs.where(~beside, 0)
+        above = torch.zeros_like(values).flatten(1).index_copy_(1, place, pairs).view(values.shape)
+        return (above + above.mT)[:, :n, :n].to(scores.dtype)
 
     def decode(self, y: Tensor, **instance: Tensor) -> list[Tensor]:
         """The pairs of each matching, the lower node first.  # (B, n, n) -> B tensors (2, number)"""
