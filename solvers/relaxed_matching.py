@@ -112,7 +112,7 @@ class SpectralMatching(RelaxedMatching):
     """Graph matching by the principal eigenvector of all affinities (Leordeanu and Hebert, 2005): fast, and rough.
 
     Takes what GraphMatching takes. The eigenvector `x` of `W`, scores of pairs of vertices on the diagonal and of pairs of
-    edges off it, is found by `iterations` of `x <- x / |x| + W x / |W x|`, and made a matching by an assignment. Negative
+    edges off it, is found by `iterations` of `x <- x / 5|x| + W x / |W x|`, and made a matching by an assignment. Negative
     scores are raised to zero first, all by the same constant; with `partial`, the pairs that do not pay are then given up one
     by one.
 
@@ -132,7 +132,7 @@ class SpectralMatching(RelaxedMatching):
         affinities, x = scores.positive(), _start(scores.allowed)
         for _ in range(self.iterations):
             step = affinities.walk(x)
-            x = x / _norm(x) + step / _norm(step)
+            x = 0.2 * x / _norm(x) + step / _norm(step)  # without the first, x would swing between two sides of a bipartite W
         return self._whole(x, scores, mask)
 
 
