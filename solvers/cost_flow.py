@@ -12,6 +12,8 @@ from solverlayers.solver import Solution, inner
 
 from . import flow_search
 from .flow_family import FlowSolver, Units, as_units, batched
+from .kernels import flow as kernel
+from .kernels import library
 
 _BALANCE = 1e-6
 """Supplies may miss their sum of zero by this share of their size, as sums of single precision do."""
@@ -69,7 +71,8 @@ class CostFlow(FlowSolver):
         prices = as_units(finite, steps * _largest(finite) / _total(finite))
         self._refuse_bottomless(prices.whole, endless, edges, nodes)
         arrays = (part.cpu() for part in (prices.whole, whole, given, edges))
-        flow, status = (part.to(scores.device) for part in flow_search.min_cost_flow(*arrays))
+        backend = kernel if library() is not None else flow_search
+        flow, status = (part.to(scores.device) for part in backend.min_cost_flow(*arrays))
         self._refuse_infeasible(status)
         y = both.numbers(flow).minimum(capacity)
         return Flows(y, Units(flow, both.shift), Units(whole, both.shift), endless, Units(given, both.shift), prices, edges)

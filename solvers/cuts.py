@@ -14,6 +14,8 @@ from solverlayers.solver import Solution
 from . import flow_search
 from .flow_family import FlowSolver, as_units, batched, real_edges
 from .graph import Graph
+from .kernels import flow as kernel
+from .kernels import library
 
 
 class _Cuts(NamedTuple):
@@ -33,7 +35,6 @@ class CutProblem(FlowSolver):
     is False for an edge that is not there, or padding.
     """
 
-    sense = "min"
     source: int | None
     target: int | None
     directed: bool
@@ -73,9 +74,10 @@ class CutProblem(FlowSolver):
         more = units.whole.sum(1, keepdim=True) + 1  # than any cut without an endless edge
         whole = torch.where(endless, more, units.whole)
         directed = self.directed if self.graph is None else self.graph.directed
+        backend = kernel if library() is not None else flow_search
         flow, side = (
             part.to(capacity.device)
-            for part in flow_search.max_flow(whole.cpu(), edges.cpu(), nodes, directed, source.cpu(), target.cpu())
+            for part in backend.max_flow(whole.cpu(), edges.cpu(), nodes, directed, source.cpu(), target.cpu())
         )
         ends = batched(edges, len(capacity))
         tail, head = side.gather(1, ends[:, 0]), side.gather(1, ends[:, 1])
@@ -129,6 +131,7 @@ class MinCut(CutProblem):
     target: int | None = None
     directed: bool = True
 
+    sense = "min"
     binary = True
     hull = "cuts"
 

@@ -24,10 +24,9 @@ def max_flow(
         tails, heads = (edges[b] if edges.ndim == 3 else edges).numpy()
         ahead = solver.add_arcs_with_capacity(tails, heads, row.numpy())
         back = ahead if directed else solver.add_arcs_with_capacity(heads, tails, row.numpy())
-        side[b, source[b]] = True
-        if row.count_nonzero() == 0 or solver.num_nodes() <= max(int(source[b]), int(target[b])):
-            continue  # the solver wants to know both ends
-        status = solver.solve(int(source[b]), int(target[b]))
+        start, end = int(source[b]), int(target[b])
+        solver.add_arc_with_capacity(start, end, 0)  # the solver wants to know both ends
+        status = solver.solve(start, end)
         if status != solver.OPTIMAL:
             raise RuntimeError(f"OR-Tools: the flow of instance {b} was not found: status {status}.")
         flow[b] = torch.from_numpy(solver.flows(ahead))

@@ -82,9 +82,9 @@ class ProgramSolver(Solver):
                 f"{type(self).__name__}: `warm_start` has shape {tuple(start.shape)}; solutions have the shape of the scores, "
                 f"{tuple(scores.shape)}."
             )
-        costs = native(self, scores).double() * (1 if self.sense == "min" else -1)
+        signed = native(self, scores).double() * (1 if self.sense == "min" else -1)
         mask = instance.get("mask")
-        costs = (costs if mask is None else costs.where(mask, 0)).cpu().numpy()
+        costs = (signed if mask is None else signed.where(mask, 0)).cpu().numpy()
         programs = self._programs(costs.shape[1:], len(costs), instance)
         starts = [None] * len(costs) if start is None else start.double().flatten(1).cpu().numpy()
         answers = []
@@ -161,9 +161,9 @@ def zero_one(rows: Any, least: Any = -np.inf, most: Any = np.inf, upper: Any = 1
 
     matrix = csr_array(rows, dtype=np.float64)
     count, size = matrix.shape
-    sides = (np.broadcast_to(np.asarray(side, dtype=np.float64), (count,)).copy() for side in (least, most))
+    low, high = (np.broadcast_to(np.asarray(side, dtype=np.float64), (count,)).copy() for side in (least, most))
     bounds = np.broadcast_to(np.asarray(upper, dtype=np.float64), (size,)).copy()
-    return Program(matrix, *sides, np.zeros(size), bounds, np.ones(size, dtype=bool))
+    return Program(matrix, low, high, np.zeros(size), bounds, np.ones(size, dtype=bool))
 
 
 _FAILURES: dict[Status, tuple[type[InstanceError], str]] = {

@@ -75,6 +75,7 @@ class SolverCase:
     output_shape: tuple[int, ...] | None = None
     native: bool = False  # plain torch on every path: compiles without a graph break
     by_sign: bool = False  # the solution depends on the signs of the scores alone
+    foreign: bool = False  # a package that takes a millisecond for each instance, so that one rule of each kind has to do
     alike: bool = True  # all entries play the same part, so that a network that treats them alike can imitate the solver
 
     def build(self, batch: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, dict[str, Tensor]]:
@@ -930,6 +931,7 @@ SOLVERS: dict[str, SolverCase] = {
         IntegerProgram(_CHOICE, _ROOM, sense="max", engine=CPSAT()),
         (4,),
         feasible(torch.tensor(-torch.inf), _CHOICE, _ROOM),
+        foreign=True,
         alike=False,
     ),
     "integer_program_each": SolverCase(
@@ -943,6 +945,7 @@ SOLVERS: dict[str, SolverCase] = {
         ),
         both(ragged(4, 3), rooms),
         options={"skip": "padding"},
+        foreign=True,
         alike=False,
     ),
     "linear_program": SolverCase(
@@ -978,16 +981,27 @@ SOLVERS: dict[str, SolverCase] = {
     ),
     "transport_mask": SolverCase(Transport(), (2, 3), plans, amounts, options={"skip": "padding"}, alike=False),
     "max_independent_set": SolverCase(
-        MaxIndependentSet(_CHORD), (4,), node_sets(_CHORD.edges, 4, 0, 1), options={"skip": "padding"}, alike=False
+        MaxIndependentSet(_CHORD),
+        (4,),
+        node_sets(_CHORD.edges, 4, 0, 1),
+        options={"skip": "padding"},
+        foreign=True,
+        alike=False,
     ),
     "min_vertex_cover": SolverCase(
-        MinVertexCover(), (4,), lambda edge_index, mask: node_sets(edge_index, 4, 1, 2, mask), four_nodes, alike=False
+        MinVertexCover(),
+        (4,),
+        lambda edge_index, mask: node_sets(edge_index, 4, 1, 2, mask),
+        four_nodes,
+        foreign=True,
+        alike=False,
     ),
     "max_cut": SolverCase(
         MaxCut(_CHORD),
         (5,),
         edge_cuts(torch.cat([_CHORD.edges, torch.tensor([[4], [4]])], 1), 0, 4, directed=False)[:, :5].unique(dim=0),
         options={"skip": "padding"},
+        foreign=True,
         alike=False,
     ),
     "set_cover": SolverCase(
@@ -995,21 +1009,23 @@ SOLVERS: dict[str, SolverCase] = {
         (4,),
         feasible(torch.tensor(1), torch.tensor([[1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]]), torch.tensor(4)),
         options={"skip": "padding"},
+        foreign=True,
         alike=False,
     ),
-    "linear_ordering": SolverCase(LinearOrdering(), (4, 4), orders(torch.ones(4, 4)), alike=False),
-    "linear_ordering_mask": SolverCase(LinearOrdering(), (4, 4), orders, ragged_nodes(4, 2), alike=False),
+    "linear_ordering": SolverCase(LinearOrdering(), (4, 4), orders(torch.ones(4, 4)), foreign=True, alike=False),
+    "linear_ordering_mask": SolverCase(LinearOrdering(), (4, 4), orders, ragged_nodes(4, 2), foreign=True, alike=False),
     "scheduling": SolverCase(
         Scheduling((2, 1)),
         (2, 4),
         lambda mask: schedules((2, 1), 4, mask),
         early_starts,
         options={"skip": "padding"},
+        foreign=True,
         alike=False,
     ),
-    "k_medoids": SolverCase(KMedoids(2, CPSAT()), (3, 3), clusterings(3, 3, 2), alike=False),
+    "k_medoids": SolverCase(KMedoids(2, CPSAT()), (3, 3), clusterings(3, 3, 2), foreign=True, alike=False),
     "k_medoids_mask": SolverCase(
-        KMedoids(2, CPSAT()), (3, 4), lambda mask: clusterings(3, 4, 2, mask), ragged_matrix(3, 4), alike=False
+        KMedoids(2, CPSAT()), (3, 4), lambda mask: clusterings(3, 4, 2, mask), ragged_matrix(3, 4), foreign=True, alike=False
     ),
 }
 
@@ -1073,5 +1089,11 @@ RULES: dict[str, RuleCase] = {
     "dab_independent": RuleCase(lambda case: DAB("independent", shape=case.shape), _same_shape, _alike),
     "dab_equivariant": RuleCase(lambda case: DAB("equivariant", shape=case.shape), _same_shape, _alike),
 }
-PAIRS = [(s, r) for s, case in SOLVERS.items() for r, rule in RULES.items() if rule.applies(case) and rule.useful(case)]
+_EACH_KIND = ("identity", "blackbox", "lpgd_proximal", "perturbed", "dab_batch")
+PAIRS = [
+    (s, r)
+    for s, case in SOLVERS.items()
+    for r, rule in RULES.items()
+    if rule.applies(case) and rule.useful(case) and (r in _EACH_KIND or not case.foreign)
+]
 REFUSED = [(s, r) for s, case in SOLVERS.items() for r, rule in RULES.items() if not rule.applies(case)]

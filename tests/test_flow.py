@@ -1,5 +1,6 @@
 """Flows, cuts and transport against NetworkX, SciPy's linear programs and each other, with their proofs."""
 
+import ctypes
 import re
 
 import networkx as nx
@@ -7,15 +8,44 @@ import numpy as np
 import pytest
 import scipy.optimize
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from solverlayers import InfeasibleError, InstanceError, SolverLayer
 from solverlayers.rules import Blackbox
-from solverlayers.solvers import Assignment, Graph, LinearProgram, MaxFlow, MinCostFlow, MinCut, Transport
+from solverlayers.solvers import (
+    Assignment,
+    Graph,
+    LinearProgram,
+    MaxFlow,
+    MinCostFlow,
+    MinCut,
+    Transport,
+    cost_flow,
+    cuts,
+    flow_search,
+    kernels,
+)
 from solverlayers.solvers.flow_family import as_units
+from solverlayers.solvers.kernels import flow as kernel
 
+RUNS_HERE = {"AVX512": ("baseline", "avx2", "avx512"), "AVX2": ("baseline", "avx2")}
+BUILDS = [
+    name for name in RUNS_HERE.get(torch.backends.cpu.get_cpu_capability(), ("baseline",)) if kernels._find(name) is not None
+]
 DIAMOND = Graph([[0, 0, 1, 2, 1], [1, 2, 3, 3, 2]])
+
+
+@pytest.fixture(params=["ortools", *BUILDS])
+def backend(request, monkeypatch):
+    """OR-Tools, and each build of the kernels that runs here."""
+    if request.param == "ortools":
+        monkeypatch.setattr(cuts, "library", lambda: None)
+        monkeypatch.setattr(cost_flow, "library", lambda: None)
+    else:
+        build = ctypes.CDLL(str(kernels._find(request.param)))
+        monkeypatch.setattr(kernel, "library", lambda: build)
+    return request.param
 
 
 def generator(seed):
@@ -48,9 +78,9 @@ def out_of(flow, edges, nodes):
     return out.index_add(1, edges[0], flow).index_add(1, edges[1], -flow)
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**31), nodes=st.integers(2, 8), size=st.integers(0, 20), directed=st.booleans(), real=st.booleans())
-def test_cuts_and_flows(seed, nodes, size, directed, real):
+def test_cuts_and_flows(backend, seed, nodes, size, directed, real):
     """Loops, parallel edges, graphs in pieces: the value is NetworkX's, the flow proves the cut and the cut the flow."""
     edges, capacity = random_edges(nodes, size, seed), numbers((2, size), seed, real)
     graph = Graph(edges, nodes, directed)
@@ -73,7 +103,7 @@ def test_cuts_and_flows(seed, nodes, size, directed, real):
     assert torch.equal(own, cut.solution)
 
 
-def test_the_cut_nearest_to_the_source():
+def test_the_cut_nearest_to_the_source(backend):
     """All edges of a path cost the same; the first is cut."""
     path = Graph([[0, 1, 2], [1, 2, 3]])
     assert MinCut(path, 0, 3)(torch.ones(1, 3)).tolist() == [[1, 0, 0]]
@@ -82,7 +112,7 @@ def test_the_cut_nearest_to_the_source():
     assert MinCut(both_ways, 3, 0)(torch.ones(1, 3)).tolist() == [[0, 0, 1]]
 
 
-def test_endless_capacities():
+def test_endless_capacities(backend):
     scores = torch.tensor([[torch.inf, 2.0, 1.0, torch.inf, 3.0], [torch.inf, 2.0, 1.0, torch.inf, torch.inf]])
     cut = MinCut(DIAMOND, 0, 3).solve_with_info(scores[:1])
     assert (cut.objective.item(), cut.bound.item(), cut.solution.tolist()) == (6, 6, [[0, 1, 1, 0, 1]])
@@ -138,7 +168,7 @@ def reference_flow(costs, edges, nodes, capacity, supply):
     return found.fun if found.status == 0 else None
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 2**31),
     nodes=st.integers(2, 7),
@@ -147,7 +177,7 @@ def reference_flow(costs, edges, nodes, capacity, supply):
     signed=st.booleans(),
     endless=st.booleans(),
 )
-def test_flows_of_least_cost(seed, nodes, size, real, signed, endless):
+def test_flows_of_least_cost(backend, seed, nodes, size, real, signed, endless):
     """SciPy's cost, a flow that keeps all constraints, and potentials that prove it; infeasible instances by name."""
     edges, capacity = random_edges(nodes, size, seed), numbers((3, size), seed, real)
     costs = numbers((3, size), seed + 5, real) - (3 if signed else 0)
@@ -183,7 +213,7 @@ def test_flows_of_least_cost(seed, nodes, size, real, signed, endless):
     assert (reduced[flow < capacity - 1e-9] >= -1e-9).all()
 
 
-def test_flows_that_are_refused():
+def test_flows_that_are_refused(backend):
     solver = MinCostFlow(Graph([[0, 1, 2], [1, 2, 0]]), capacity=[torch.inf, 4, torch.inf])
     ones, supply = torch.ones(2, 3), torch.tensor([[1.0, 0.0, -1.0]]).repeat(2, 1)
     message = (
@@ -223,7 +253,7 @@ def test_flows_that_are_refused():
         solver(ones, supply=ones[:, :2])
 
 
-def test_flows_through_graphs_of_their_own():
+def test_flows_through_graphs_of_their_own(backend):
     """Numbered in other ways, with padding whose contents do not matter."""
     shared = MinCostFlow(DIAMOND, capacity=[2, 2, 1, 3, 1], supply=[2, 0, 0, -2])
     scores = torch.rand(3, 5, generator=generator(0))
@@ -238,9 +268,9 @@ def test_flows_through_graphs_of_their_own():
     assert (y[:, 5:] == 0).all()
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**31), n=st.integers(1, 6), m=st.integers(1, 6), real=st.booleans())
-def test_transport(seed, n, m, real):
+def test_transport(backend, seed, n, m, real):
     """Costs of the same program in SciPy, sums of rows and columns, and prices that are feasible."""
     costs = numbers((2, n, m), seed, real) - 2
     plan = numbers((2, n, m), seed + 3, real) + (not real)
@@ -263,12 +293,12 @@ def test_transport(seed, n, m, real):
     assert torch.allclose(info.bound, info.objective, atol=1e-9)
 
 
-def test_transport_of_ones_is_assignment():
+def test_transport_of_ones_is_assignment(backend):
     costs = torch.rand(5, 9, 9, generator=generator(0))
     assert torch.equal(Transport(supply=[1] * 9, demand=[1] * 9)(costs), Assignment()(costs))
 
 
-def test_distributions_in_single_precision():
+def test_distributions_in_single_precision(backend):
     """Their sums differ by rounding, which is forgiven; and the plan has them to that rounding."""
     a, b = (torch.rand(4, 30, generator=generator(s)).softmax(1) for s in (0, 1))
     y = Transport()(torch.rand(4, 30, 30, generator=generator(2)), supply=a, demand=b)
@@ -310,3 +340,30 @@ def test_units_of_all_sizes(factor):
     assert (units.whole.double().sum(1) * 8 < 2**60).all()
     whole = torch.randint(0, 2**30, (2, 100), generator=generator(1))
     assert torch.equal(as_units(whole).numbers(as_units(whole).whole), whole.double())
+
+
+@pytest.mark.parametrize("nodes", [2, 9, 60])
+@pytest.mark.parametrize("own", [False, True])
+def test_backends_agree_on_larger_graphs(backend, nodes, own):
+    """The same cuts and costs as OR-Tools, bit for bit, for numbers of 40 bits; in threads, too."""
+    count, size = 64, 5 * nodes
+    edges = torch.randint(0, nodes, (count, 2, size) if own else (2, size), generator=generator(nodes))
+    capacity, costs = (torch.randint(-(2**20), 2**40, (count, size), generator=generator(s)) for s in (1, 2))
+    capacity = capacity.clamp_min(0)
+    source, target = torch.zeros(count).long(), torch.full((count,), nodes - 1)
+    ends = edges if own else edges.expand(count, 2, size)
+    inside = (capacity * torch.rand(count, size, generator=generator(3))).long()
+    supply = torch.zeros(count, nodes).long().scatter_add_(1, ends[:, 0], inside).scatter_add_(1, ends[:, 1], -inside)
+    supply[::7, 0] += 2**50
+    supply[::7, -1] -= 2**50
+    search = flow_search if backend == "ortools" else kernel
+    for directed in (True, False):
+        flow, side = search.max_flow(capacity, edges, nodes, directed, source, target)
+        assert torch.equal(side, flow_search.max_flow(capacity, edges, nodes, directed, source, target)[1])
+        assert ((flow <= capacity) & (flow >= (0 if directed else -capacity))).all()
+    flow, status = search.min_cost_flow(costs, capacity, supply, edges)
+    other, expected = flow_search.min_cost_flow(costs, capacity, supply, edges)
+    assert torch.equal(status, expected)
+    assert status[::7].all()
+    exact = [sum(c * f for c, f in zip(*rows)) for rows in zip(costs.tolist(), flow.tolist())]
+    assert exact == [sum(c * f for c, f in zip(*rows)) for rows in zip(costs.tolist(), other.tolist())]

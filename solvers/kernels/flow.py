@@ -1,0 +1,89 @@
+"""Flows in whole units on the CPU, compiled: see `max_flow.cpp` and `min_cost_flow.cpp` for the algorithms."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from . import library
+
+_POINTER, _SIZE, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+_ARGUMENTS = {
+    "max_flow": (_POINTER, _POINTER, _INT, _INT, _SIZE, _SIZE, _SIZE, _POINTER, _POINTER, _POINTER, _POINTER, _INT),
+    "min_cost_flow": (_POINTER, _POINTER, _POINTER, _POINTER, _INT, _SIZE, _SIZE, _SIZE, _POINTER, _POINTER, _INT),
+}
+
+
+def max_flow(
+    capacity: Tensor, edges: Tensor, nodes: int, directed: bool, source: Tensor, target: Tensor
+) -> tuple[Tensor, Tensor]:
+    """As `flow_search.max_flow`; all tensors are int64.  # (B, E), (2, E) or (B, 2, E) -> (B, E), (B, nodes)"""
+    _refuse_large(nodes, capacity)
+    capacity, edges, source, target = (part.contiguous() for part in (capacity, edges, source, target))
+    flow = torch.empty_like(capacity)
+    side = torch.empty(len(capacity), nodes, dtype=torch.bool)
+    done = _function("max_flow")(
+        capacity.data_ptr(),
+        edges.data_ptr(),
+        edges.ndim == 3,
+        directed,
+        len(capacity),
+        nodes,
+        capacity.shape[1],
+        source.data_ptr(),
+        target.data_ptr(),
+        flow.data_ptr(),
+        side.data_ptr(),
+        torch.get_num_threads(),
+    )
+    _checked(done, capacity)
+    return flow, side
+
+
+def min_cost_flow(costs: Tensor, capacity: Tensor, supply: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
+    """As `flow_search.min_cost_flow`; all tensors are int64.  # (B, E), (B, E), (B, nodes) -> (B, E), (B,)"""
+    _refuse_large(supply.shape[1], costs)
+    costs, capacity, supply, edges = (part.contiguous() for part in (costs, capacity, supply, edges))
+    flow, status = torch.empty_like(costs), torch.empty(len(costs), dtype=torch.uint8)
+    done = _function("min_cost_flow")(
+        costs.data_ptr(),
+        capacity.data_ptr(),
+        supply.data_ptr(),
+        edges.data_ptr(),
+        edges.ndim == 3,
+        len(costs),
+        supply.shape[1],
+        costs.shape[1],
+        flow.data_ptr(),
+        status.data_ptr(),
+        torch.get_num_threads(),
+    )
+    _checked(done, costs)
+    return flow, status.long()
+
+
+def _refuse_large(nodes: int, scores: Tensor) -> None:
+    if nodes + 2 * scores.shape[1] >= 2**31:
+        raise ValueError(f"The flow kernels take fewer than 2**30 nodes and edges; got {nodes}, {scores.shape[1]}.")
+
+
+def _checked(done: int, scores: Tensor) -> None:
+    if done < 0:
+        raise MemoryError(f"The flow kernel found no memory for scores of shape {tuple(scores.shape)}.")
+
+
+def _function(name: str) -> Callable[..., int]:
+    build = library()
+    assert build is not None
+    return _bound(build, name)
+
+
+@cache
+def _bound(build: ctypes.CDLL, name: str) -> Callable[..., int]:
+    function = getattr(build, f"solverlayers_{name}")
+    function.argtypes, function.restype = _ARGUMENTS[name], ctypes.c_int64
+    return function
