@@ -27,17 +27,17 @@ from .specs import make_solver
 class Config(image_task.Config):
     """Settings, all of them ours."""
 
-    epochs: int = 10
+    epochs: int = 8
     batch: int = 100
     lr: float = 1e-3  # of Adam
     one_cycle: bool = True
     train_size: int = 10_000
-    test_size: int = 5_000
+    test_size: int = 2_000
     code: str = "sign(margin=0.5)"  # any solver of solutions in the shape of its scores, one instance to a group
     groups: int = 16
     width: int = 16  # units of a group
     centroid: int = 0  # dimensions of a learned centroid; then scores are squared distances to centroids, negative. 0: none
-    hidden: tuple[int, ...] = (512, 256)  # widths of the encoder; the decoder has them in reverse
+    hidden: tuple[int, ...] = (256, 128)  # widths of the encoder; the decoder has them in reverse
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -48,7 +48,7 @@ class Config(image_task.Config):
 class Autoencoder(image_task.ImageTask):
     """Image -> dense network -> solver -> dense network -> image."""
 
-    presets = {"quick": Config(), "paper": Config(epochs=100, train_size=60_000, test_size=10_000)}
+    presets = {"quick": Config(), "paper": Config(epochs=100, train_size=60_000, test_size=10_000, hidden=(512, 256))}
     default_rule = "dab(independent)"
     headline = "reconstruction_error"
     columns = ("reconstruction_error", "linear_accuracy", "active_share", "loss", "moved", "agreement", "solver_share")

@@ -35,10 +35,10 @@ class Config(image_task.Config):
     lr: float = 2e-3  # of Adam
     one_cycle: bool = True
     train_size: int = 10_000
-    test_size: int = 5_000
+    test_size: int = 2_000
     hard: str = "sort"  # any solver of solutions in the shape of its scores; "none": the scores themselves, for reference
     units: int = 64  # that the solver sees
-    channels: int = 16  # of the first convolution, twice as many of the second
+    channels: int = 8  # of the first convolution, twice as many of the second
     augmentation: str = "none"  # or patch_gaussian(size=16, sigma=0.5), gaussian_noise(sigma=0.5), cutout(size=8)
     corrupted: int = 1_000  # unseen images that are corrupted in every way
 
