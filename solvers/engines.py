@@ -145,9 +145,10 @@ class _ORTools(Engine):
         from ortools.linear_solver.python.model_builder_helper import ModelBuilderHelper
         from scipy.sparse import csr_matrix
 
-        model = ModelBuilderHelper()
-        vectors: Any = (program.lower, program.upper, costs, program.row_lower, program.row_upper)
-        model.fill_model_from_sparse_data(*vectors, csr_matrix(program.matrix))
+        model: Any = ModelBuilderHelper()
+        model.fill_model_from_sparse_data(
+            program.lower, program.upper, costs, program.row_lower, program.row_upper, csr_matrix(program.matrix)
+        )
         for i in np.flatnonzero(program.integer).tolist():
             model.set_var_integrality(i, True)
         if start is not None:

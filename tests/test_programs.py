@@ -182,8 +182,8 @@ def test_time_limits_raise():
     solver = IntegerProgram(**fields, engine=CPSAT(), time_limit=0.3)
     scores = torch.stack([torch.ones(n), torch.zeros(n)])  # without costs the first solution is as good as any
     message = (
-        "IntegerProgram: instance 0 was not solved to optimality in 0.3 s (1 of 2 instances). Raise `time_limit`, take the best "
-        'solution found with `SolverLayer(..., on_failure="last")`, or look at it and its bound with `solve_with_info`.'
+        "IntegerProgram: instance 0 was not solved to optimality in 0.3 s (1 of 2 instances). Raise `time_limit`, take the "
+        'best solution found with `SolverLayer(..., on_failure="last")`, or look at it and its bound with `solve_with_info`.'
     )
     with pytest.raises(SolverTimeoutError, match=f"^{re.escape(message)}$") as caught:
         solver(scores)
