@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from solverlayers import Solver
 
-from . import image_pictures, image_task
+from . import image_task
+from .image_pictures import Row, draw_rows
 from .latent_images import network
 from .probe import linear_accuracy
 from .specs import make_solver
@@ -102,6 +103,6 @@ class Autoencoder(image_task.ImageTask):
     def draw(self, folder: Path) -> None:
         images = self.test_data[0][:16]
         rebuilt = self.decoder(self.features(self.codes(images))).view(images.shape)
-        rows = {"image": self.pixels(images).cpu(), "from its code": rebuilt.cpu()}
+        rows = [Row("image", self.pixels(images).cpu()), Row("from its code", rebuilt.cpu())]
         title = f"{self.note}: unseen images, and what is left of them in a code by {self.layer.solver}"
-        image_pictures.draw_rows(folder / "predictions.png", rows, title)
+        draw_rows(folder / "predictions.png", rows, title)

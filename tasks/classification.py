@@ -20,9 +20,10 @@ from torch.nn import functional
 from solverlayers import Solver
 from solverlayers.solvers import HardFunction
 
-from . import image_pictures, image_task
+from . import image_task
 from .augmentation import make_augmentation
 from .corruption import CORRUPTIONS, SEVERITIES, corrupt
+from .image_pictures import Row, draw_rows
 from .specs import make_solver
 
 
@@ -108,9 +109,9 @@ class Classification(image_task.ImageTask):
             k = row_of[name]
             versions[k].append(changed[k].cpu())
             answers[k].append(int(seen[k]))
-        grid = list(zip((name.replace("_", " ") for name in CORRUPTIONS), versions, answers, labels.tolist()))
+        rows = [Row(name.replace("_", " "), torch.stack(versions[k]), answers[k], int(labels[k])) for name, k in row_of.items()]
         title = f"{self.note}, clean and corrupted (severities 1 to 5): the class that is seen; red: wrong"
-        image_pictures.draw_answers(folder / "predictions.png", grid, ["clean", *map(str, SEVERITIES)], title)
+        draw_rows(folder / "predictions.png", rows, title, ["clean", *map(str, SEVERITIES)])
 
 
 def convolutions(shape: tuple[int, int, int], channels: int, units: int) -> nn.Sequential:

@@ -1,55 +1,50 @@
-"""Pictures of images: rows of them, and grids with what was said of each."""
+"""Pictures of images: rows of them, with what was said of each."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
+from torch.nn import functional
 
 from .report import BAD, GOOD, INK, save
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+
+@dataclass(frozen=True)
+class Row:
+    """Images (K, C, H, W) in [0, 1], all of a picture alike, behind their name; of each the class that is seen, if any."""
+
+    name: str
+    images: Tensor
+    seen: Sequence[int] = ()
+    truth: int | None = None
 
 
-def draw_rows(file: Path, rows: Mapping[str, Tensor], title: str) -> None:
-    """Images below each other, one kind to a row, with its name in front.  # each (K, C, H, W) in [0, 1]"""
-    from matplotlib.figure import Figure
+def draw_rows(file: Path, rows: Sequence[Row], title: str, columns: Sequence[str] = ()) -> None:
+    """Rows below each other, under the names of their columns; a class that is seen is green where it is the true one.
 
-    columns = len(next(iter(rows.values())))
-    figure = Figure(figsize=(1.5 + 0.9 * columns, 0.6 + 0.95 * len(rows)), layout="constrained")
-    figure.suptitle(title, fontsize=11, color=INK)
-    for line, (name, images) in zip(figure.subplots(len(rows), columns, squeeze=False), rows.items()):
-        for axes, image in zip(line, images):
-            _show(axes, image)
-        line[0].text(-0.15, 0.5, name, transform=line[0].transAxes, ha="right", va="center", fontsize=9, color=INK)
-    save(figure, file)
-
-
-def draw_answers(
-    file: Path, grid: Sequence[tuple[str, Sequence[Tensor], Sequence[int], int]], columns: Sequence[str], title: str
-) -> None:
-    """An image in each row in several versions, above each the class that was seen, green where it is the true one.
-
-    A row is its name, its K images (C, H, W) in [0, 1], the K answers, and the true class.
+    All is one mosaic: an `Axes` for each image would take a second and more to lay out.
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(1.6 + 1.1 * len(columns), 0.8 + 1.15 * len(grid)), layout="constrained")
+    count, _, height, width = rows[0].images.shape
+    above = height // 3 if rows[0].seen else 2  # room for the class
+    mosaic = torch.cat([torch.cat(list(functional.pad(row.images, (1, 1, above, 1), value=1.0)), 2) for row in rows], 1)
+    figure = Figure(figsize=(2.4 + 0.8 * count, 0.8 + 0.8 * len(rows) * (above + 1 + height) / height), layout="constrained")
     figure.suptitle(title, fontsize=11, color=INK)
-    for number, (line, (name, images, answers, truth)) in enumerate(
-        zip(figure.subplots(len(grid), len(columns), squeeze=False), grid)
-    ):
-        for axes, image, answer, column in zip(line, images, answers, columns):
-            _show(axes, image)
-            caption = f"{column}\n{answer}" if number == 0 else str(answer)
-            axes.set_title(caption, fontsize=9, pad=3, color=GOOD if answer == truth else BAD)
-        line[0].text(-0.15, 0.5, name, transform=line[0].transAxes, ha="right", va="center", fontsize=9, color=INK)
+    axes = figure.subplots()
+    axes.imshow(mosaic.permute(1, 2, 0).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.set_xticks([(k + 0.5) * (width + 2) for k in range(len(columns))], columns, fontsize=9)
+    step = above + 1 + height
+    axes.set_yticks([k * step + above + height / 2 for k in range(len(rows))], [row.name for row in rows], fontsize=9)
+    axes.tick_params(length=0, labeltop=True, labelbottom=False)
+    axes.spines[:].set_visible(False)
+    for k, row in enumerate(rows):
+        for j, answer in enumerate(row.seen):
+            place = (j + 0.5) * (width + 2), k * step + above / 2
+            colour = GOOD if answer == row.truth else BAD
+            axes.text(*place, str(answer), ha="center", va="center", fontsize=9, color=colour)
     save(figure, file)
-
-
-def _show(axes: Axes, image: Tensor) -> None:
-    axes.imshow(image.permute(1, 2, 0).numpy(), cmap="gray", vmin=0, vmax=1)
-    axes.set_axis_off()
