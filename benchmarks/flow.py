@@ -89,10 +89,8 @@ def main() -> None:
     problems += [(f"flow, grid {side} x {side}", grid_graph(side, side, directed=True), 8, False) for side in (8, 20)]
     for name, graph, batch, transport in problems[:: len(sizes)] if board.quick else problems:
         costs = torch.randint(0, TOP, (batch, len(graph))).double()
-        capacity, supply = (
-            torch.full((len(graph),), 25 if not transport else 10**6),
-            torch.zeros(graph.nodes, dtype=torch.int64),
-        )
+        capacity = torch.full((len(graph),), 10**6 if transport else 25)
+        supply = torch.zeros(graph.nodes, dtype=torch.int64)
         half = graph.nodes // 2
         amounts = torch.randint(1, 1000, (half,)) if transport else torch.ones(half, dtype=torch.int64)
         supply[:half], supply[half : 2 * half] = amounts, -amounts.flip(0)
