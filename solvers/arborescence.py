@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from solverlayers.errors import InfeasibleError, first_instance
-from solverlayers.solver import Solution, Solver
+from solverlayers.solver import Solution, Solver, inner
 
 from . import growing_arborescences
 from .common import check_mask, remove_mean
@@ -21,10 +22,31 @@ from .matching import refuse_infinite
 from .spanning_tree import check_square
 
 
-class _Rooted:
+class RootedSolver(Solver):
     """What arborescences in lists and matrices share."""
 
+    binary = True
+    constant_sum = True
+    hull = "arborescences"
+    constant_norm = True
     root: int | None
+
+    @abstractmethod
+    def _grow(self, scores: Tensor, *, proof: bool = False, **instance: Tensor) -> Arborescences:
+        """The best arborescences, with what proves them if asked for; refuses instances that have none."""
+
+    def solve_with_info(self, scores: Tensor, **instance: Tensor) -> Solution:
+        """The best arborescences, with duals that prove them and are the bound; see Arborescence.  # (B, *E) -> Solution"""
+        with torch.no_grad():
+            self.check(scores, **instance)
+            found = self._grow(scores, proof=True, **instance)
+            assert found.duals is not None
+            assert found.parents is not None
+            objective = inner(scores.double(), found.solution.double(), self.event_dim)
+            bound = found.duals.sum(1) if self.sense == "min" else -found.duals.sum(1)
+            proved = torch.ones_like(bound, dtype=torch.bool)
+            duals = {"entry": found.duals, "parent": found.parents}
+            return Solution(found.solution.to(scores.dtype), objective, proved, bound, duals)
 
     def _check_root(self, nodes: int | None) -> None:
         if self.root is not None and (self.root < 0 or (nodes is not None and self.root >= nodes)):
@@ -61,20 +83,8 @@ class _Rooted:
         )
 
 
-def _certified(solution: Solution, found: Arborescences) -> Solution:
-    """With duals that prove it: they are of nodes and contracted ones, in the sense of a cost."""
-    assert found.duals is not None
-    assert found.parents is not None
-    duals = {"entry": found.duals, "parent": found.parents}
-    return Solution(solution.solution, solution.objective, solution.optimal, solution.bound, duals)
-
-
-class EdgeArborescence(_Rooted, EdgeSolver):
+class EdgeArborescence(RootedSolver, EdgeSolver):
     """What arborescences in lists of arcs share."""
-
-    constant_sum = True
-    hull = "arborescences"
-    constant_norm = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -91,17 +101,13 @@ class EdgeArborescence(_Rooted, EdgeSolver):
         """The best arborescences.  # (B, E), (B, E), (B, 2, E), (B,) -> (B, E)"""
         return self._grow(scores, mask, edge_index, root).solution.to(scores.dtype)
 
-    def solve_with_info(self, scores: Tensor, **instance: Tensor) -> Solution:
-        """The best arborescences, with duals that prove it; see Arborescence.  # (B, E) -> Solution"""
-        plain = super().solve_with_info(scores, **instance)
-        return _certified(plain, self._grow(scores, proof=True, **instance))
-
     def _grow(
         self,
         scores: Tensor,
         mask: Tensor | None = None,
         edge_index: Tensor | None = None,
         root: Tensor | None = None,
+        *,
         proof: bool = False,
     ) -> Arborescences:
         edges, nodes = self._edges(scores, edge_index, mask)
@@ -174,14 +180,10 @@ class MaxArborescence(EdgeArborescence):
     sense = "max"
 
 
-class MatrixArborescence(_Rooted, Solver):
+class MatrixArborescence(RootedSolver):
     """What arborescences in matrices share."""
 
     event_dim = 2
-    binary = True
-    constant_sum = True
-    hull = "arborescences"
-    constant_norm = True
 
     def __post_init__(self) -> None:
         self._check_root(None)
@@ -190,13 +192,8 @@ class MatrixArborescence(_Rooted, Solver):
         """The best arborescences.  # (B, n, n), (B, n, n), (B,) -> (B, n, n)"""
         return self._grow(scores, mask, root).solution.to(scores.dtype)
 
-    def solve_with_info(self, scores: Tensor, **instance: Tensor) -> Solution:
-        """The best arborescences, with duals that prove it; see Arborescence.  # (B, n, n) -> Solution"""
-        plain = super().solve_with_info(scores, **instance)
-        return _certified(plain, self._grow(scores, proof=True, **instance))
-
     def _grow(
-        self, scores: Tensor, mask: Tensor | None = None, root: Tensor | None = None, proof: bool = False
+        self, scores: Tensor, mask: Tensor | None = None, root: Tensor | None = None, *, proof: bool = False
     ) -> Arborescences:
         check_square(self, scores)
         check_mask(self, scores, mask)
