@@ -27,7 +27,21 @@ def best_states(unary: Tensor, transitions: Tensor, mask: Tensor | None, lengths
         found.append(state)
     valid = ~((unary == torch.inf).any(2) & used).any(1) & ~_too_good(transitions, used)
     status = torch.where(valid, torch.where(reached, SOLVED, INFEASIBLE), INVALID)
-    return States(torch.stack(found[::-1], 1), None if bool((status == SOLVED).all()) else status)
+    taken, made = _marked(torch.stack(found[::-1], 1), used & (status == SOLVED)[:, None], unary, transitions)
+    return States(taken, made, None if bool((status == SOLVED).all()) else status)
+
+
+def _marked(state: Tensor, used: Tensor, unary: Tensor, transitions: Tensor) -> tuple[Tensor, Tensor]:
+    """The states and transitions of sequences.  # (B, T), (B, T), ... -> the shapes of the scores"""
+    taken = torch.zeros_like(unary).scatter_(2, state[:, :, None], used[:, :, None].to(unary.dtype))
+    pair = state[:, :-1] * unary.shape[2] + state[:, 1:]
+    made = used[:, 1:].to(unary.dtype)
+    counts = torch.zeros_like(transitions, memory_format=torch.contiguous_format).flatten(-2)
+    if transitions.ndim == 3:
+        counts.scatter_add_(1, pair, made)
+    else:
+        counts.scatter_(2, pair[:, :, None], made[:, :, None])
+    return taken, counts.reshape(transitions.shape)
 
 
 def _transition(transitions: Tensor, step: int) -> Tensor:

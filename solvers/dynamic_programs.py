@@ -52,7 +52,7 @@ class Viterbi(Solver):
         if found.status is not None:
             advice = "Scores of minus infinity and `mask` forbid states and transitions: allow more."
             refuse(self, found.status == INVALID, found.status != 0, "has no possible sequence", advice)
-        return self._marked(found.state, lengths, unary, transitions)
+        return found.taken.to(unary.dtype), found.made.to(transitions.dtype)
 
     def tangent(self, unary: Tensor, transitions: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Directions less their mean over the states of each step, and over the transitions of each step (or all)."""
@@ -104,19 +104,6 @@ class Viterbi(Solver):
         if mask is not None and len(scores) == 2 and scores[1].ndim == 4 and mask.shape[:2] == scores[0].shape[:2]:
             scores = scores[0], torch.where(mask.any(2)[:, 1:, None, None], scores[1], 0)
         super()._check_nan(scores, instance)
-
-    def _marked(self, state: Tensor, lengths: Tensor, unary: Tensor, transitions: Tensor) -> tuple[Tensor, Tensor]:
-        steps, states = unary.shape[1:]
-        used = torch.arange(steps, device=unary.device) < lengths[:, None]
-        y = torch.zeros_like(unary).scatter_(2, state[:, :, None], used[:, :, None].to(unary.dtype))
-        pair = state[:, :-1] * states + state[:, 1:]
-        made = used[:, 1:].to(transitions.dtype)
-        counts = torch.zeros_like(transitions).flatten(-2)
-        if transitions.ndim == 3:
-            counts.scatter_add_(1, pair, made)
-        else:
-            counts.scatter_(2, pair[:, :, None], made[:, :, None])
-        return y, counts.reshape(transitions.shape)
 
 
 @dataclass(frozen=True)

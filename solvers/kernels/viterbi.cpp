@@ -22,7 +22,8 @@ struct Batch {
   const int64_t* length;    // (count): steps in use, at least 1
   int64_t count, steps, states;
   bool own_transitions;     // whether each step has its own
-  int64_t* state;           // (count, steps); beyond the length it is left alone
+  T* taken;                 // as unary: 1 for the state that each step has
+  T* made;                  // as transition: how often each is made
   uint8_t* status;          // (count)
 
   int64_t transitions() const { return (own_transitions ? steps - 1 : 1) * states * states; }
@@ -49,7 +50,10 @@ class Chain {
       valid &= load_values(step);
       advance(step);
     }
-    batch_.status[instance] = !valid ? kInvalid : trace(batch_.state + instance * batch_.steps, length);
+    T *taken = batch_.taken + instance * batch_.steps * states_, *made = batch_.made + instance * batch_.transitions();
+    std::fill_n(taken, batch_.steps * states_, T(0));
+    std::fill_n(made, batch_.transitions(), T(0));
+    batch_.status[instance] = !valid ? kInvalid : trace(taken, made, length);
   }
 
  private:
@@ -111,14 +115,15 @@ class Chain {
     for (int c = 0; c < kCount; ++c) simd::store(own + c * kSize, best[c] + simd::load<V>(own + c * kSize));
   }
 
-  Status trace(int64_t* state, int64_t length) const {
+  Status trace(T* taken, T* made, int64_t length) const {
     const T* value = value_ + (length - 1) * pitch_;
     int64_t best = std::max_element(value, value + states_) - value;  // the first of equal ones
     if (!(value[best] > -kInfinity)) return kInfeasible;
     for (int64_t step = length - 1; step > 0; --step) {
-      state[step] = best;
+      taken[step * states_ + best] = 1;
       value -= pitch_;
-      const T* column = transition_ + (batch_.own_transitions ? (step - 1) * states_ * states_ : 0) + best;
+      const int64_t into = (batch_.own_transitions ? (step - 1) * states_ * states_ : 0) + best;
+      const T* column = transition_ + into;
       T most = -kInfinity;
       for (int64_t i = 0; i < states_; ++i) {
         const T total = value[i] + column[i * states_];
@@ -127,8 +132,9 @@ class Chain {
           best = i;
         }
       }
+      made[into + best * states_] += 1;
     }
-    state[0] = best;
+    taken[best] = 1;
     return kSolved;
   }
 };
@@ -154,9 +160,9 @@ int64_t solve(const Batch<T>& batch, int threads) {
 #define SOLVERLAYERS_VITERBI(NAME, T)                                                                                          \
   extern "C" __attribute__((visibility("default"))) int64_t solverlayers_viterbi_##NAME(                                       \
       const T* unary, const T* transition, const uint8_t* mask, const int64_t* length, int64_t count, int64_t steps,           \
-      int64_t states, int own_transitions, int64_t* state, uint8_t* status, int threads) {                                     \
+      int64_t states, int own_transitions, T* taken, T* made, uint8_t* status, int threads) {                                  \
     return solve(                                                                                                              \
-        Batch<T>{unary, transition, mask, length, count, steps, states, own_transitions != 0, state, status}, threads);        \
+        Batch<T>{unary, transition, mask, length, count, steps, states, own_transitions != 0, taken, made, status}, threads);  \
   }
 
 SOLVERLAYERS_VITERBI(float32, float)

@@ -13,13 +13,14 @@ from . import library
 
 SOLVED, INFEASIBLE, INVALID = 0, 1, 2
 
-_ARGUMENTS = [*[ctypes.c_void_p] * 4, *[ctypes.c_int64] * 3, ctypes.c_int, *[ctypes.c_void_p] * 2, ctypes.c_int]
+_ARGUMENTS = [*[ctypes.c_void_p] * 4, *[ctypes.c_int64] * 3, ctypes.c_int, *[ctypes.c_void_p] * 3, ctypes.c_int]
 
 
 class States(NamedTuple):
-    """A batch of sequences: `state (B, T)`, of use up to the length of each, where `status (B,)` (None: all) says SOLVED."""
+    """A batch of sequences: which states they take, and how often which transitions; 0 unless `status` (None: all) says SOLVED."""
 
-    state: Tensor
+    taken: Tensor
+    made: Tensor
     status: Tensor | None = None
 
 
@@ -37,7 +38,7 @@ def best_states(unary: Tensor, transitions: Tensor, mask: Tensor | None, lengths
     """
     count, steps, states = unary.shape
     inputs = [None if t is None else t.contiguous() for t in (unary, transitions, mask, lengths)]
-    state = torch.zeros(count, steps, dtype=torch.int64)
+    taken, made = torch.empty_like(inputs[0]), torch.empty_like(inputs[1])
     status = torch.empty(count, dtype=torch.uint8)
     build = library()
     assert build is not None
@@ -47,10 +48,11 @@ def best_states(unary: Tensor, transitions: Tensor, mask: Tensor | None, lengths
         steps,
         states,
         transitions.ndim == 4,
-        state.data_ptr(),
+        taken.data_ptr(),
+        made.data_ptr(),
         status.data_ptr(),
         torch.get_num_threads(),
     )
     if failures < 0:
         raise MemoryError(f"The Viterbi kernel found no memory for {count} chains of {steps} steps and {states} states.")
-    return States(state, status if failures else None)
+    return States(taken, made, status if failures else None)
