@@ -23,45 +23,52 @@ struct Batch {
   uint8_t* side;
 };
 
-/// Arcs 2e and 2e + 1 are edge e and its reverse, sorted by the node that they leave.
+struct Arc {
+  int64_t room;
+  int32_t head, back;  // where it leads, and which arc leads back
+};
+
+/// The arcs of each node side by side, forward and backward, and where those of an edge are.
 class Graph {
  public:
-  Graph(const int64_t* tails, const int64_t* heads, int64_t nodes, int64_t size)
-      : first(nodes + 1), arcs(2 * size), head(2 * size) {
-    for (int64_t e = 0; e < size; ++e) {
-      ++first[tails[e] + 1], ++first[heads[e] + 1];
-      head[2 * e] = int32_t(heads[e]), head[2 * e + 1] = int32_t(tails[e]);
-    }
+  Graph(const int64_t* tails, const int64_t* heads, int64_t nodes, int64_t size) : first(nodes + 1), arcs(2 * size), place(size) {
+    for (int64_t e = 0; e < size; ++e) ++first[tails[e] + 1], ++first[heads[e] + 1];
     for (int64_t v = 0; v < nodes; ++v) first[v + 1] += first[v];
-    std::vector<int32_t> place(first.begin(), first.end() - 1);
+    std::vector<int32_t> next(first.begin(), first.end() - 1);
     for (int64_t e = 0; e < size; ++e) {
-      arcs[place[tails[e]]++] = int32_t(2 * e);
-      arcs[place[heads[e]]++] = int32_t(2 * e + 1);
+      const int32_t ahead = next[tails[e]]++, back = next[heads[e]]++;
+      arcs[ahead] = {0, int32_t(heads[e]), back};
+      arcs[back] = {0, int32_t(tails[e]), ahead};
+      place[e] = ahead;
     }
   }
 
-  std::vector<int32_t> first, arcs, head;
+  std::vector<int32_t> first;
+  std::vector<Arc> arcs;
+  std::vector<int32_t> place;
 };
 
 class Dinic {
  public:
-  explicit Dinic(int64_t nodes, int64_t size) : room_(2 * size), next_(nodes), level_(nodes), queue_(nodes) {}
+  explicit Dinic(int64_t nodes) : next_(nodes), level_(nodes), queue_(nodes) {}
 
-  void solve(const Graph& graph, const Batch& batch, int64_t b) {
-    const int64_t size = batch.size;
-    const int64_t* capacity = batch.capacity + b * size;
-    for (int64_t e = 0; e < size; ++e) room_[2 * e] = capacity[e], room_[2 * e + 1] = batch.directed ? 0 : capacity[e];
+  void solve(Graph& graph, const Batch& batch, int64_t b) {
+    const int64_t* capacity = batch.capacity + b * batch.size;
+    for (int64_t e = 0; e < batch.size; ++e) {
+      Arc& arc = graph.arcs[graph.place[e]];
+      graph.arcs[arc.back].room = batch.directed ? 0 : capacity[e];
+      arc.room = capacity[e];
+    }
     const int source = int(batch.source[b]), target = int(batch.target[b]);
     while (search(graph, target, source)) {
       std::copy(graph.first.begin(), graph.first.end() - 1, next_.begin());
       push(graph, source, target);
     }
     reach(graph, source, batch.side + b * batch.nodes);
-    for (int64_t e = 0; e < size; ++e) batch.flow[b * size + e] = capacity[e] - room_[2 * e];
+    for (int64_t e = 0; e < batch.size; ++e) batch.flow[b * batch.size + e] = capacity[e] - graph.arcs[graph.place[e]].room;
   }
 
  private:
-  std::vector<int64_t> room_;
   std::vector<int32_t> next_, level_, queue_, path_;
 
   /// Distances to the target along arcs with room; whether the source has one.
@@ -72,45 +79,50 @@ class Dinic {
     while (begin < end && level_[source] < 0) {
       const int v = queue_[begin++];
       for (int i = graph.first[v]; i < graph.first[v + 1]; ++i) {
-        const int arc = graph.arcs[i], u = graph.head[arc];
-        if (level_[u] < 0 && room_[arc ^ 1] > 0) level_[u] = level_[v] + 1, queue_[end++] = u;
+        const Arc& arc = graph.arcs[i];
+        if (level_[arc.head] < 0 && graph.arcs[arc.back].room > 0) level_[arc.head] = level_[v] + 1, queue_[end++] = arc.head;
       }
     }
     return level_[source] >= 0;
   }
 
   /// A blocking flow: paths along which the distance to the target falls by one, until there is none.
-  void push(const Graph& graph, int source, int target) {
+  void push(Graph& graph, int source, int target) {
+    Arc* arcs = graph.arcs.data();
     path_.clear();
     for (int v = source;;) {
       if (v == target) {
-        int64_t most = room_[path_[0]];
-        for (const int arc : path_) most = std::min(most, room_[arc]);
-        size_t keep = path_.size();
-        for (size_t k = path_.size(); k-- > 0;) {
-          room_[path_[k]] -= most, room_[path_[k] ^ 1] += most;
-          if (room_[path_[k]] == 0) keep = k;
-        }
-        v = graph.head[path_[keep] ^ 1];  // on from the first arc that is full
-        path_.resize(keep);
+        v = fill(arcs, source);
         continue;
       }
       int& i = next_[v];
-      for (; i < graph.first[v + 1]; ++i) {
-        const int arc = graph.arcs[i];
-        if (room_[arc] > 0 && level_[graph.head[arc]] == level_[v] - 1) break;
-      }
-      if (i < graph.first[v + 1]) {
-        path_.push_back(graph.arcs[i]);
-        v = graph.head[path_.back()];
+      const int end = graph.first[v + 1], nearer = level_[v] - 1;
+      while (i < end && !(arcs[i].room > 0 && level_[arcs[i].head] == nearer)) ++i;
+      if (i < end) {
+        path_.push_back(i);
+        v = arcs[i].head;
       } else if (path_.empty()) {
         return;
       } else {
         level_[v] = -1;  // a dead end
-        v = graph.head[path_.back() ^ 1];
+        v = arcs[arcs[path_.back()].back].head;
         path_.pop_back();
       }
     }
+  }
+
+  /// As much as the path carries; the node before the first arc that is full, where the search goes on.
+  int fill(Arc* arcs, int source) {
+    int64_t most = arcs[path_[0]].room;
+    for (const int i : path_) most = std::min(most, arcs[i].room);
+    size_t keep = path_.size();
+    for (size_t k = path_.size(); k-- > 0;) {
+      Arc& arc = arcs[path_[k]];
+      arc.room -= most, arcs[arc.back].room += most;
+      if (arc.room == 0) keep = k;
+    }
+    path_.resize(keep);
+    return keep ? arcs[path_.back()].head : source;
   }
 
   /// Which nodes the source still reaches.
@@ -121,8 +133,8 @@ class Dinic {
     while (begin < end) {
       const int v = queue_[begin++];
       for (int i = graph.first[v]; i < graph.first[v + 1]; ++i) {
-        const int arc = graph.arcs[i], u = graph.head[arc];
-        if (!side[u] && room_[arc] > 0) side[u] = 1, queue_[end++] = u;
+        const Arc& arc = graph.arcs[i];
+        if (!side[arc.head] && arc.room > 0) side[arc.head] = 1, queue_[end++] = arc.head;
       }
     }
   }
@@ -139,15 +151,16 @@ extern "C" __attribute__((visibility("default"))) int64_t solverlayers_max_flow(
   if (double(count) * cost < 200e3) threads = 1;
   const int64_t together = threads > 1 ? std::max<int64_t>(1, int64_t(50e3 / cost)) : std::max<int64_t>(1, count);
   const bool done = parallel::parallel_for((count + together - 1) / together, threads, [&](int64_t chunk) {
-    Dinic dinic(nodes, size);
+    Dinic dinic(nodes);
     const int64_t begin = chunk * together, end = std::min(count, begin + together);
     if (!batch.own) {
-      const Graph graph(edges, edges + size, nodes, size);
+      Graph graph(edges, edges + size, nodes, size);
       for (int64_t b = begin; b < end; ++b) dinic.solve(graph, batch, b);
     } else {
       for (int64_t b = begin; b < end; ++b) {
         const int64_t* tails = edges + 2 * b * size;
-        dinic.solve(Graph(tails, tails + size, nodes, size), batch, b);
+        Graph graph(tails, tails + size, nodes, size);
+        dinic.solve(graph, batch, b);
       }
     }
   });
