@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from solverlayers import Solver
 
 from . import image_task
-from .image_pictures import Row, draw_rows
+from .image_pictures import draw_rows
 from .latent_images import network
 from .probe import linear_accuracy
 from .specs import make_solver
@@ -103,6 +103,6 @@ class Autoencoder(image_task.ImageTask):
     def draw(self, folder: Path) -> None:
         images = self.test_data[0][:16]
         rebuilt = self.decoder(self.features(self.codes(images))).view(images.shape)
-        rows = [Row("image", self.pixels(images).cpu()), Row("from its code", rebuilt.cpu())]
+        rows = {"image": self.pixels(images).cpu(), "from its code": rebuilt.cpu()}
         title = f"{self.note}: unseen images, and what is left of them in a code by {self.layer.solver}"
         draw_rows(folder / "predictions.png", rows, title)

@@ -23,7 +23,7 @@ from solverlayers.solvers import HardFunction
 from . import image_task
 from .augmentation import make_augmentation
 from .corruption import CORRUPTIONS, SEVERITIES, corrupt
-from .image_pictures import Row, draw_rows
+from .image_pictures import Row, draw_answers
 from .specs import make_solver
 
 
@@ -111,7 +111,7 @@ class Classification(image_task.ImageTask):
             answers[k].append(int(seen[k]))
         rows = [Row(name.replace("_", " "), torch.stack(versions[k]), answers[k], int(labels[k])) for name, k in row_of.items()]
         title = f"{self.note}, clean and corrupted (severities 1 to 5): the class that is seen; red: wrong"
-        draw_rows(folder / "predictions.png", rows, title, ["clean", *map(str, SEVERITIES)])
+        draw_answers(folder / "predictions.png", rows, title, ["clean", *map(str, SEVERITIES)])
 
 
 def convolutions(shape: tuple[int, int, int], channels: int, units: int) -> nn.Sequential:

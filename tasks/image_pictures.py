@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,12 @@ class Row:
     truth: int | None = None
 
 
-def draw_rows(file: Path, rows: Sequence[Row], title: str, columns: Sequence[str] = ()) -> None:
+def draw_rows(file: Path, rows: Mapping[str, Tensor], title: str) -> None:
+    """Images below each other, one kind to a row, behind its name.  # each (K, C, H, W) in [0, 1]"""
+    draw_answers(file, [Row(name, images) for name, images in rows.items()], title)
+
+
+def draw_answers(file: Path, rows: Sequence[Row], title: str, columns: Sequence[str] = ()) -> None:
     """Rows below each other, under the names of their columns; a class that is seen is green where it is the true one.
 
     All is one mosaic: an `Axes` for each image would take a second and more to lay out.
