@@ -14,7 +14,7 @@ _SHORT = 24
 class Constant:
     """Numbers, a vector or a matrix, in float64, that compare, hash, pickle, and print as nested lists while they are few.
 
-    `data` is anything that NumPy makes an array of, a tensor, or a SciPy matrix, which stays sparse.
+    `data` is anything that NumPy makes an array of, a tensor, or a SciPy matrix, which stays sparse. Raises ValueError for NaN.
 
     >>> Constant([[1, 0], [0, 2]])
     [[1.0, 0.0], [0.0, 2.0]]
@@ -30,6 +30,8 @@ class Constant:
             data = data.detach().cpu().numpy() if hasattr(data, "detach") else data
             self.array = np.array(data, dtype=np.float64)
             self.array.setflags(write=False)
+        if np.isnan(self.array.data if hasattr(self.array, "tocsr") else self.array).any():
+            raise ValueError("There is NaN among the numbers that all instances share.")
 
     @property
     def shape(self) -> tuple[int, ...]:

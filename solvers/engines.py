@@ -132,7 +132,7 @@ class _ORTools(Engine):
             solver.set_time_limit_in_seconds(seconds)
         solver.solve(model)
         status = solver.status()
-        if status in (SolveStatus.INFEASIBLE, SolveStatus.UNBOUNDED, SolveStatus.UNKNOWN_STATUS):
+        if status in (SolveStatus.INFEASIBLE, SolveStatus.UNBOUNDED):
             return Answer(Status.INFEASIBLE)
         if not solver.has_solution():
             if seconds is not None and status in (SolveStatus.NOT_SOLVED, SolveStatus.FEASIBLE, SolveStatus.CANCELLED_BY_USER):

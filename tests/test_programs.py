@@ -364,6 +364,9 @@ def test_sparse_and_dense_constants_are_one():
     assert hash(Constant(dense)) == hash(Constant(sparse))
     assert Constant(dense) != Constant(dense.T)
     assert Constant(dense) != "a matrix"
+    for bad in (dense * np.nan, scipy.sparse.coo_array(dense * np.nan)):
+        with pytest.raises(ValueError, match=r"^There is NaN among the numbers that all instances share.$"):
+            Constant(bad)
     assert repr(Constant(np.ones((5, 9)))) == "<5 x 9 numbers>"
     solver = IntegerProgram(A=sparse, b=[2, 0])
     assert pickle.loads(pickle.dumps(solver)) == solver == IntegerProgram(A=dense, b=[2, 0])
