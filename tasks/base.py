@@ -164,6 +164,9 @@ class Task(LightningModule):
         """A new network for estimators that train one: from the scores of instances to a number each."""
         raise NotImplementedError
 
+    def start(self) -> None:
+        """Set weights that depend on the data, before the first step; those of a checkpoint replace them."""
+
     @abstractmethod
     def measure(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a batch, and measurements `(B,)` of its instances. Scores are solved with `self.solve`."""

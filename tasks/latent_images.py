@@ -22,6 +22,7 @@ class Config(image_task.Config):
     one_cycle: bool = False
     hidden: tuple[int, ...] = (512, 256)  # units of the encoder; the decoder has them in reverse
     leak: float = 0.0  # slope of a hidden unit below zero
+    mean_start: bool = True  # the decoder starts at the mean image, so that its first steps do not wipe out the code
 
 
 def network(sizes: tuple[int, ...], leak: float) -> nn.Sequential:
@@ -45,6 +46,12 @@ class LatentImages(image_task.ImageTask):
     def code_shape(config: Config) -> tuple[int, int]:
         """The shape of an image's code: groups, and entries of a group."""
         raise NotImplementedError
+
+    def start(self) -> None:
+        if self.config.mean_start:
+            mean = self.pixels(self.data("train")[0]).mean(0).flatten()
+            with torch.no_grad():
+                self.decoder[-1].bias.copy_(mean.clamp(1e-3, 1 - 1e-3).logit())
 
     def make_optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
         return torch.optim.Adam(parameters, lr=self.config.lr, fused=True)

@@ -211,7 +211,7 @@ def is_main_process() -> bool:
 
 def train(run: Run, folder: Path, hardware: Hardware) -> Task | None:
     """Train, or go on from the last checkpoint of the folder. The trained module, or None on all but the first device."""
-    return _fit(run, folder, hardware, run.build)
+    return _fit(run, folder, hardware, lambda: _seeded(run))
 
 
 def train_together(runs: Sequence[Run], folder: Path, hardware: Hardware) -> list[Task] | None:
@@ -225,8 +225,10 @@ def train_together(runs: Sequence[Run], folder: Path, hardware: Hardware) -> lis
 def _seeded(run: Run) -> Task:
     import torch
 
-    torch.manual_seed(run.seed)  # as `seed_everything` does for a run alone: the same weights to begin with
-    return run.build()
+    torch.manual_seed(run.seed)  # a run among others has the weights that it would have alone
+    task = run.build()
+    task.start()
+    return task
 
 
 Module = TypeVar("Module", bound="LightningModule")

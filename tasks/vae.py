@@ -33,7 +33,7 @@ CHUNK = 1 << 16
 class Config(latent_images.Config):
     """Settings; the paper's are those of the authors' code, LiyuanLucasLiu/ReinMax, there 10 seeds."""
 
-    epochs: int = 18  # paper 160
+    epochs: int = 15  # paper 160
     lr: float = 1e-3  # paper 5e-4
     train_size: int = 20_000  # images of an epoch; paper 60,000
     test_size: int = 2_000  # paper 10,000
@@ -55,7 +55,7 @@ class Config(latent_images.Config):
 
 
 def _paper(categories: int, latents: int, **settings: Any) -> Config:
-    full = {"epochs": 160, "train_size": 60_000, "test_size": 10_000, "lr": 5e-4, "hidden": (512, 256)}
+    full = {"epochs": 160, "train_size": 60_000, "test_size": 10_000, "lr": 5e-4, "hidden": (512, 256), "mean_start": False}
     return Config(categories=categories, latents=latents, importance_images=1000, **{**full, **settings})
 
 
