@@ -119,7 +119,7 @@ def edit_distances(batch: int, size: int) -> Contestants:
 
 
 def segmentations(batch: int, size: int) -> Contestants:
-    """Piecewise constant fits of series, with a price for each piece; ruptures works out the gains of pieces as it needs them."""
+    """Piecewise constant fits of series, with a price for each piece; ruptures works out what pieces gain as it needs it."""
     series = (torch.randn(batch, size // 10) * 3).repeat_interleave(10, 1).double() + torch.randn(batch, size).double()
     price = 10.0
 

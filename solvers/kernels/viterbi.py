@@ -17,7 +17,7 @@ _ARGUMENTS = [*[ctypes.c_void_p] * 4, *[ctypes.c_int64] * 3, ctypes.c_int, *[cty
 
 
 class States(NamedTuple):
-    """A batch of sequences: the states taken, and how often each transition is made; 0 unless `status` (None: all) is SOLVED."""
+    """A batch of sequences: the states taken, and how often each transition is made; 0 where `status` is not SOLVED."""
 
     taken: Tensor
     made: Tensor
