@@ -52,7 +52,7 @@ class Autoencoder(image_task.ImageTask):
     presets = {"quick": Config(), "paper": Config(epochs=100, train_size=60_000, test_size=10_000, hidden=(512, 256))}
     default_rule = "dab(independent)"
     headline = "reconstruction_error"
-    columns = ("reconstruction_error", "linear_accuracy", "active_share", "loss", "moved", "agreement", "solver_share")
+    columns = ("reconstruction_error", "linear_accuracy", "active_share", "loss", "moved", "agreement")
 
     def __init__(self, config: Config, *args: Any, **kwargs: Any):
         super().__init__(config, *args, **kwargs)

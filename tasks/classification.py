@@ -53,7 +53,7 @@ class Classification(image_task.ImageTask):
     }
     default_rule = "dab"
     headline = "accuracy"
-    columns = ("accuracy", "corrupted_accuracy", "loss", "moved", "agreement", "solver_share")
+    columns = ("accuracy", "corrupted_accuracy", "loss", "moved", "agreement")
 
     def __init__(self, config: Config, *args: Any, **kwargs: Any):
         super().__init__(config, *args, **kwargs)
