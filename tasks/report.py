@@ -26,6 +26,10 @@ INK, LIGHT, GOOD, BAD = "#1b1b1b", "#d9d9d9", "#1b7f3b", "#c0392b"
 PACKAGES = ("solverlayers", "torch", "numpy", "scipy", "lightning", "matplotlib")
 LABELS = {
     "loss": "loss",
+    "negative_elbo": "negative ELBO, nats",
+    "train_negative_elbo": "negative ELBO in training, nats",
+    "importance_bound": "importance-weighted bound, nats",
+    "bce_plus_kl": "cross-entropy + KL, nats",
     "auxiliary_loss": "loss of the rule's own network",
     "exact_match": "exact match",
     "train_exact_match": "exact match in training",
