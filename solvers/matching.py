@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from solverlayers.errors import InfeasibleError, InstanceError, first_instance
-from solverlayers.solver import Solver
+from solverlayers.solver import Solution, Solver, inner
 
 from .common import remove_mean
 from .edge_family import EdgeSolver, native
 from .graph import Graph
-from .kernels.matching import ANY, LARGEST, PERFECT
+from .kernels import library
+from .kernels import matching as kernel
+from .kernels.matching import ANY, LARGEST, PERFECT, Duals
 from .matching_methods import match_own, match_shared
 
 
@@ -45,6 +47,40 @@ class EdgeMatching(EdgeSolver):
         if failed is not None:
             refuse_imperfect(self, failed, None if self.graph is None else self.graph.nodes)
         return solution.to(scores.dtype)
+
+    def solve_with_info(self, scores: Tensor, **instance: Tensor) -> Solution:
+        """The best matchings, with duals of nodes and blossoms that certify them.  # (B, E) -> Solution
+
+        `duals["nodes"] (B, n)`, NaN for nodes that take no part, and `duals["blossoms"] (B, n // 2)` for the sets of nodes
+        `duals["members"] (B, n // 2, n)`. For gains, `nodes[u] + nodes[v]`, with the blossoms that hold both, is the score of
+        an edge at least, so that `bound` holds; costs are negative gains, and their nodes and bounds have the other sign.
+        Without the compiled kernels there are no duals.
+        """
+        info = super().solve_with_info(scores, **instance)
+        if library() is None:
+            return info
+        with torch.no_grad():
+            mask = instance.get("mask")
+            edges, nodes = self._edges(scores, instance.get("edge_index"), mask)
+            values, smallest = native(self, scores).cpu(), self.sense == "min"
+            proof = kernel.prove(values, edges.cpu(), nodes, self._kind, smallest, None if mask is None else mask.cpu())
+            objective = inner(scores.double(), info.solution.double(), 1)
+            bound, rounding = (part.to(scores.device) for part in proved_bound(proof, self._kind, info.solution.sum(1).cpu()))
+            bound, nodes_dual = (-bound, -proof.nodes) if smallest else (bound, proof.nodes)
+            duals = {"nodes": nodes_dual, "blossoms": proof.blossoms, "members": proof.members}
+            proved = (objective - bound).abs() <= rounding
+            return Solution(info.solution, objective, proved, bound, {k: d.to(scores.device) for k, d in duals.items()})
+
+
+def proved_bound(proof: Duals, kind: int, size: Tensor) -> tuple[Tensor, Tensor]:
+    """The greatest weight that the duals leave possible, and how far rounding may move it.  # Duals, (B,) -> (B,), (B,)"""
+    within = proof.blossoms * (proof.members.sum(2) - 1).clamp_min(0) / 2  # so many edges at most are within a blossom
+    bound = proof.nodes.nansum(1) + within.sum(1)
+    if kind == LARGEST:  # nodes that stay alone have the least dual of all, which may be negative
+        alone = (~proof.nodes.isnan()).sum(1) - 2 * size
+        least = proof.nodes.nan_to_num(nan=torch.inf)
+        bound = bound - torch.where(alone > 0, alone * least.amin(1) if least.shape[1] else 0, 0)
+    return bound, 1e-11 * (1 + proof.nodes.abs().nansum(1) + within.sum(1))
 
 
 def refuse_infinite(solver: Solver, values: Tensor, mask: Tensor | None) -> None:

@@ -82,6 +82,15 @@ class Blossom {
   }
   int mate(int v) const { return mate_[v]; }
 
+  /// Duals of vertices, NaN for those that take no part, and of up to n / 2 blossoms, with their vertices, in units of weights.
+  void duals(double unit, double* vertices, double* blossoms, uint8_t* members) {
+    for (int v = 0; v < n_; ++v) vertices[v] = alive_[v] ? unit * double(dual_[v]) : std::nan("");
+    std::fill_n(blossoms, n_ / 2, 0.0);
+    std::fill_n(members, int64_t(n_ / 2) * n_, uint8_t(0));
+    int64_t count = 0;
+    for (const int b : tops_) list_blossoms(b, unit, blossoms, members, count);
+  }
+
  private:
   const int n_;
   const int64_t row_;
@@ -107,6 +116,16 @@ class Blossom {
 
   bool is_vertex(int b) const { return b < n_; }
   int64_t* blossom_offers(int b) { return offers_ + 2 * int64_t(b - n_) * row_; }
+
+  void list_blossoms(int b, double unit, double* blossoms, uint8_t* members, int64_t& count) {
+    if (is_vertex(b)) return;
+    if (dual_[b] > 0) {
+      blossoms[count] = unit * double(dual_[b]);
+      each_vertex(b, [&](int v) { members[count * n_ + v] = 1; });
+      ++count;
+    }
+    for (const int part : cycle_[b]) list_blossoms(part, unit, blossoms, members, count);
+  }
 
   template <class F>
   void each_vertex(int b, const F& f) {
@@ -466,6 +485,8 @@ struct Batch {
   bool smallest;
   T* solution;
   uint8_t* status;
+  double *vertices, *blossoms;  // duals (count, nodes) and (count, nodes / 2), or null
+  uint8_t* members;             // (count, nodes / 2, nodes)
 };
 
 /// Fills in the weights of instance b, solves it, and marks the edges.
@@ -502,6 +523,9 @@ void solve_one(const Batch<T>& batch, int64_t b, Blossom& blossom, std::vector<i
   if (batch.status[b]) return;
   for (int v = 0; v < n; ++v)
     if (blossom.mate(v) > v) out[edge_of[v * n + blossom.mate(v)]] = T(1);
+  if (batch.vertices)  // a weight is two integers, and a slack compares duals with twice the weight
+    blossom.duals(std::ldexp(1.0, -shift - 2), batch.vertices + b * n, batch.blossoms + b * (n / 2),
+                  batch.members + b * (n / 2) * n);
 }
 
 /// Returns the number of instances without a matching, or -1 if memory ran out.
@@ -523,11 +547,13 @@ int64_t solve_batch(const Batch<T>& batch, int threads) {
 }  // namespace
 
 #define SOLVERLAYERS_MATCHING(NAME, T)                                                                                       \
-  extern "C" __attribute__((visibility("default"))) int64_t solverlayers_matching_##NAME(                                    \
+  extern "C" __attribute__((visibility("default"))) int64_t solverlayers_matching_edges_##NAME(                              \
       const T* scores, const uint8_t* mask, const int64_t* edges, int own, int64_t count, int64_t nodes, int64_t size,       \
-      int kind, int smallest, T* solution, uint8_t* status, int threads) {                                                   \
-    return solve_batch(                                                                                                      \
-        Batch<T>{scores, mask, edges, own != 0, count, nodes, size, Kind(kind), smallest != 0, solution, status}, threads);  \
+      int kind, int smallest, T* solution, uint8_t* status, double* vertices, double* blossoms, uint8_t* members,            \
+      int threads) {                                                                                                         \
+    return solve_batch(Batch<T>{scores, mask, edges, own != 0, count, nodes, size, Kind(kind), smallest != 0, solution,      \
+                                status, vertices, blossoms, members},                                                        \
+                       threads);                                                                                             \
   }
 
 SOLVERLAYERS_MATCHING(float32, float)

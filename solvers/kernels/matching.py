@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from functools import cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,7 +15,19 @@ from . import library
 ANY, LARGEST, PERFECT = 0, 1, 2
 
 _POINTER, _SIZE, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
-_ARGUMENTS = (_POINTER, _POINTER, _POINTER, _INT, _SIZE, _SIZE, _SIZE, _INT, _INT, _POINTER, _POINTER, _INT)
+_ARGUMENTS = (*[_POINTER] * 3, _INT, *[_SIZE] * 3, _INT, _INT, *[_POINTER] * 5, _INT)
+
+
+class Duals(NamedTuple):
+    """What proves matchings: `nodes (B, n)`, NaN for a node that takes no part, `blossoms (B, n // 2)`, and who is in which.
+
+    `members (B, n // 2, n)` is boolean. With weights to maximise (negative costs), the duals of both ends of an edge and of the
+    blossoms that hold both add up to its weight at least; blossoms are never negative.
+    """
+
+    nodes: Tensor
+    blossoms: Tensor
+    members: Tensor
 
 
 def match(
@@ -26,6 +39,24 @@ def match(
     `nodes` nodes, or `(B, 2, E)`; the nodes of an instance with edges of its own are those that edges in the mask name. `kind`
     is ANY, LARGEST (as many edges as possible) or PERFECT.
     """
+    return _run(scores, edges, nodes, kind, smallest, mask, None)
+
+
+def prove(scores: Tensor, edges: Tensor, nodes: int, kind: int, smallest: bool, mask: Tensor | None = None) -> Duals:
+    """Duals that certify what `match` finds for the same arguments, where all instances have a matching."""
+    count, most = len(scores), nodes // 2
+    duals = Duals(
+        torch.empty(count, nodes, dtype=torch.float64),
+        torch.empty(count, most, dtype=torch.float64),
+        torch.empty(count, most, nodes, dtype=torch.bool),
+    )
+    _run(scores, edges, nodes, kind, smallest, mask, duals)
+    return duals
+
+
+def _run(
+    scores: Tensor, edges: Tensor, nodes: int, kind: int, smallest: bool, mask: Tensor | None, duals: Duals | None
+) -> tuple[Tensor, Tensor | None]:
     scores, edges = scores.contiguous(), edges.contiguous()
     mask = None if mask is None else mask.contiguous()
     if edges.ndim == 3 and mask is not None:
@@ -45,6 +76,7 @@ def match(
         smallest,
         out.data_ptr(),
         status.data_ptr(),
+        *((None,) * 3 if duals is None else (part.data_ptr() for part in duals)),
         torch.get_num_threads(),
     )
     if failures < 0:
@@ -54,6 +86,6 @@ def match(
 
 @cache
 def _function(build: ctypes.CDLL, dtype: torch.dtype) -> Callable[..., int]:
-    function = getattr(build, f"solverlayers_matching_{str(dtype).removeprefix('torch.')}")
+    function = getattr(build, f"solverlayers_matching_edges_{str(dtype).removeprefix('torch.')}")
     function.argtypes, function.restype = _ARGUMENTS, ctypes.c_int64
     return function
