@@ -64,7 +64,7 @@ class EditDistance(Solver):
             empty = last == 0
         found = best_paths(_edits(n, m), scores, allowed, torch.zeros_like(last), last)
         self._check(found.status, empty)
-        taken = found.count.split([n * m, n, m], 1)
+        taken = found.times.split([n * m, n, m], 1)
         y, d, i = (t.reshape(s.shape).to(s.dtype) for t, s in zip(taken, parts))
         return y, d, i
 

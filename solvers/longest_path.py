@@ -88,7 +88,7 @@ class LongestPath(Solver):
             advice = "The graph has none there, or the mask or scores of minus infinity take edges away that a path needs."
             problem = "has no path from its source to its target"
             refuse(self, found.status == INVALID, found.status != 0, problem, advice)
-        return found.count.to(scores.dtype)
+        return found.times.to(scores.dtype)
 
     def decode(self, y: Tensor, source: Tensor | None = None, **instance: Tensor) -> list[list[int]]:
         """The nodes of each path in order; of one without edges the source, if it has one.  # (B, E) -> B lists"""

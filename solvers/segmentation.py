@@ -55,7 +55,7 @@ class Segmentation(Solver):
         allowed = None if mask is None else mask.flatten(1)
         found = best_paths(_cuts(n), native(self, scores).flatten(1), allowed, torch.zeros_like(end), end)
         _check(self, found, end)
-        return found.count.reshape(scores.shape).to(scores.dtype)
+        return found.times.reshape(scores.shape).to(scores.dtype)
 
     def tangent(self, direction: Tensor, mask: Tensor | None = None) -> Tensor:
         """`direction` on the segments that are allowed.  # (*S, B, n, n) -> (*S, B, n, n)"""
@@ -108,13 +108,13 @@ class LabelledSegmentation(Solver):
         dag = _labelled_cuts(steps, longest, labels, transitions.ndim == 4)
         found = best_paths(dag, scores, allowed, torch.zeros_like(end), torch.where(end > 0, dag.nodes - 1 - steps + end, 0))
         _check(self, found, end)
-        parts = found.count.split([segments.shape[1:].numel(), transitions.shape[1:].numel()], 1)
+        parts = found.times.split([segments.shape[1:].numel(), transitions.shape[1:].numel()], 1)
         first, second = (part.reshape(s.shape).to(s.dtype) for part, s in zip(parts, (segments, transitions)))
         return first, second
 
     def tangent(self, segments: Tensor, transitions: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The directions, without the segments that are not allowed.  # (*S, B, T, D, L), ... -> the same"""
-        inside = _inside(*segments.shape[-3:-1], segments.device)[:, :, None]
+        inside = _inside(segments.shape[-3], segments.shape[-2], segments.device)[:, :, None]
         return torch.where(inside if mask is None else inside & mask, segments, 0), transitions
 
     def decode(self, y: tuple[Tensor, Tensor], **instance: Tensor) -> list[list[tuple[int, int, int]]]:
@@ -125,7 +125,7 @@ class LabelledSegmentation(Solver):
         mask = instance.get("mask")
         if len(scores) == 2 and scores[0].ndim == 4:
             segments, transitions = scores
-            inside = _inside(*segments.shape[1:3], segments.device)[:, :, None]
+            inside = _inside(segments.shape[1], segments.shape[2], segments.device)[:, :, None]
             allowed = inside & mask if mask is not None and mask.shape == segments.shape else inside.expand_as(segments)
             if transitions.ndim == 4 and transitions.shape[1] == segments.shape[1] - 1:
                 cut = torch.arange(1, segments.shape[1], device=segments.device) < _last_element(allowed)[:, None]

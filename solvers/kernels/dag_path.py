@@ -17,9 +17,9 @@ _ARGUMENTS = [*[ctypes.c_void_p] * 7, *[ctypes.c_int64] * 3, *[ctypes.c_void_p] 
 
 
 class Uses(NamedTuple):
-    """A batch of paths: how often each takes arcs with each score, 0 unless `status (B,)` (None: all) says SOLVED."""
+    """A batch of paths: `times (B, n)` each takes arcs with each score, 0 unless `status (B,)` (None: all) says SOLVED."""
 
-    count: Tensor
+    times: Tensor
     status: Tensor | None = None
 
 

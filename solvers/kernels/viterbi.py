@@ -37,8 +37,9 @@ def best_states(unary: Tensor, transitions: Tensor, mask: Tensor | None, lengths
     Scores are both float32 or both float64, of one step and one state at least; lengths, int64, are at least 1.
     """
     count, steps, states = unary.shape
-    inputs = [None if t is None else t.contiguous() for t in (unary, transitions, mask, lengths)]
-    taken, made = torch.empty_like(inputs[0]), torch.empty_like(inputs[1])
+    unary, transitions, lengths = unary.contiguous(), transitions.contiguous(), lengths.contiguous()
+    inputs = unary, transitions, None if mask is None else mask.contiguous(), lengths
+    taken, made = torch.empty_like(unary), torch.empty_like(transitions)
     status = torch.empty(count, dtype=torch.uint8)
     build = library()
     assert build is not None
