@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from .base import Task
+    from .keypoints import PairBatch
     from .running import Run
 
 History = Sequence[Mapping[str, Any]]
@@ -259,6 +260,26 @@ def draw_maps(file: Path, images: Tensor, seen: Tensor, costs: Tensor, path: Ten
             axes.set_title(caption, fontsize=8, color=INK)
             axes.set_axis_off()
         grid[1, k].title.set_color(GOOD if optimal else BAD)
+    save(figure, file)
+
+
+def draw_matchings(file: Path, pairs: PairBatch, y: Tensor) -> None:
+    """Two graphs side by side in each panel, a line for each match: green where it is true, red where not.  # (K, n, m)"""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 2.6 * -(-len(y) // 2)), layout="constrained")
+    figure.suptitle("matched points; green: right, red: wrong", fontsize=11, color=INK)
+    for k, axes in zip(range(len(y)), figure.subplots(-(-len(y) // 2), 2, squeeze=False).flat):
+        sides = [pairs.points1[k].cpu() * torch.tensor([1, -1]), pairs.points2[k].cpu() * torch.tensor([1, -1])]
+        sides[1] = sides[1] + torch.tensor([6.0, 0.0])  # points have unit variance
+        for points, mask, edges in zip(sides, (pairs.mask1[k], pairs.mask2[k]), (pairs.edges1[k], pairs.edges2[k])):
+            for i, j in edges.mT[edges[0] >= 0].tolist():
+                axes.plot(*points[[i, j]].T.tolist(), color=LIGHT, linewidth=0.8, zorder=1)
+            axes.plot(*points[mask.cpu()].T.tolist(), "o", color=INK, markersize=4, zorder=3)
+        for i, j in y[k].nonzero().tolist():
+            colour = GOOD if pairs.truth[k, i, j] else BAD
+            axes.plot(*torch.stack([sides[0][i], sides[1][j]]).T.tolist(), color=colour, linewidth=1, alpha=0.8, zorder=2)
+        axes.set_axis_off()
     save(figure, file)
 
 

@@ -28,6 +28,7 @@ TASKS = {
     "classification": "Classification",
     "shortest_path": "ShortestPath",
     "polynomial": "Polynomial",
+    "graph_matching": "GraphMatching",
     "vae": "VAE",
     "subset_vae": "SubsetVAE",
 }
