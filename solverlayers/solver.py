@@ -44,18 +44,6 @@ class Solution:
         distance = (self.bound - self.objective).abs()
         return torch.where(distance == 0, 0, distance / self.objective.abs())
 
-    @property
-    def gap(self) -> Tensor:
-        """How far the objective may be from the optimum: `|bound - objective| / |objective|`, 0 where both are equal, NaN
-        where no bound is known.  # (B,)
-
-        >>> one = torch.ones(3)
-        >>> Solution(None, 4 * one, one > 1, torch.tensor([5.0, 4.0, torch.nan])).gap
-        tensor([0.2500, 0.0000,    nan])
-        """
-        distance = (self.bound - self.objective).abs()
-        return torch.where(distance == 0, 0, distance / self.objective.abs())
-
 
 def inner(a: Tensor, b: Tensor, event_dim: int) -> Tensor:
     """`<a, b>` over the last `event_dim` dimensions; entries where `b` is zero never count.  # (..., *E) -> (...)"""
