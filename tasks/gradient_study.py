@@ -131,10 +131,11 @@ def study(folder: Path, specs: list[str], draws: int = DRAWS) -> dict[str, Quali
     task.load_state_dict(checkpoint["state_dict"])
     task.eval().requires_grad_(False)
     images = task.data("test")[0][:IMAGES]
+    shape, network = task.shape(task.config), partial(task.surrogate, task.config)
+    rules = {spec: make_rule_or_estimator(spec, shape, network) for spec in specs}
     found = {}
-    for spec in specs:
+    for spec, rule in rules.items():
         torch.manual_seed(task.generator("gradients").initial_seed())
-        rule = make_rule_or_estimator(spec, task.shape(task.config), partial(task.surrogate, task.config))
         way = rule if isinstance(rule, Estimator) else SolverLayer(task.stopwatch.solver, rule)
         adapt(task, way)
         found[spec] = quality(task, way, images, draws)
