@@ -54,7 +54,13 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("task", metavar="TASK", help="a task of `solverlayers list`")
     compare.add_argument("--rules", metavar="SPECS", required=True, help='such as "dab,identity,blackbox(step=20)"')
     compare.add_argument("--seeds", type=int, default=3, help="runs per rule, with seeds 0, 1, ... (3)")
-    compare.add_argument("--sweep", metavar="FIELD=VALUES", help='a setting, projection or noise, such as "beta=0.5,1,2"')
+    compare.add_argument(
+        "--sweep",
+        metavar="FIELD=VALUES",
+        action="append",
+        default=[],
+        help='a setting, projection or noise, such as "beta=0.5,1,2"; given twice, all combinations',
+    )
     compare.add_argument(
         "--together", action="store_true", help="train the seeds of a rule as one stacked model; times are of all"
     )
@@ -153,7 +159,7 @@ def _compare(a: argparse.Namespace) -> int:
     runs = [
         Run.make(a.task, rule, a.projection, a.noise, a.preset, seed, a.set, swept)
         for rule in split_specs(a.rules)
-        for swept in sweep(a.sweep)
+        for swept in sweep(*a.sweep)
         for seed in range(a.seeds)
     ]
     folder = a.out or Path("runs") / runs[0].task / "compare"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -72,18 +73,21 @@ def execute(run: Run, folder: Path, hardware: Hardware) -> dict[str, Any] | None
     return None if task is None else report.write_result(run, task, folder)
 
 
-def sweep(text: str | None) -> list[str | None]:
-    """The settings of a sweep, one for each value; `[None]` where nothing is swept.
+def sweep(*texts: str) -> list[str | None]:
+    """The settings of sweeps, one for each combination of their values; `[None]` where nothing is swept.
 
     >>> sweep("beta=0.5, 1, 2")
     ['beta=0.5', 'beta=1', 'beta=2']
+    >>> sweep("margin=0,1", "projection=none,norm")
+    ['margin=0, projection=none', 'margin=0, projection=norm', 'margin=1, projection=none', 'margin=1, projection=norm']
     """
-    if text is None:
-        return [None]
-    field, equals, values = text.partition("=")
-    if not equals or not values.strip():
-        raise SpecError(f"cannot read --sweep {text!r}; write field=value,value,... such as beta=0.5,1,2.")
-    return [f"{field.strip()}={value}" for value in split_specs(values)]
+    axes = []
+    for text in texts:
+        field, equals, values = text.partition("=")
+        if not equals or not values.strip():
+            raise SpecError(f"cannot read --sweep {text!r}; write field=value,value,... such as beta=0.5,1,2.")
+        axes.append([f"{field.strip()}={value}" for value in split_specs(values)])
+    return [", ".join(values) or None for values in itertools.product(*axes)]
 
 
 def refuse_other(run: Run, folder: Path) -> None:

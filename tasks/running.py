@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast, get_type_hints
 
-from .specs import SpecError, choose, make_noise, make_projection, make_rule, make_rule_or_estimator, parse_value
+from .specs import SpecError, choose, make_noise, make_projection, make_rule, make_rule_or_estimator, parse_value, split_specs
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback, LightningModule
@@ -62,15 +62,16 @@ class Run:
     ) -> Run:
         """Settings from names and `field=value` strings; raises SpecError with the valid ones for any other.
 
-        `swept` is one more such string, in which the field may also be `projection` or `noise`.
+        `swept` holds more such strings, in which the field may also be `projection` or `noise`.
         """
-        field, _, value = (swept or "").partition("=")
-        if field == "projection":
-            projection = value
-        elif field == "noise":
-            noise = value
-        elif swept:
-            settings = [*(settings or []), swept]
+        for part in split_specs(swept) if swept else ():
+            field, _, value = part.partition("=")
+            if field == "projection":
+                projection = value
+            elif field == "noise":
+                noise = value
+            else:
+                settings = [*(settings or []), part]
         task = choose("task", task, TASKS)
         kind = task_class(task)
         preset = choose("preset", preset or "quick", kind.presets)
@@ -112,9 +113,11 @@ class Run:
     @property
     def name(self) -> str:
         """The name of the run's folder."""
-        swept = None if (self.swept or "").startswith(("projection=", "noise=")) else self.swept
+        swept = (
+            [part for part in split_specs(self.swept) if not part.startswith(("projection=", "noise="))] if self.swept else []
+        )
         preset = None if self.preset == "quick" else self.preset
-        parts = [self.rule, swept, self.projection, self.noise, preset, f"seed{self.seed}"]
+        parts = [self.rule, *swept, self.projection, self.noise, preset, f"seed{self.seed}"]
         return "-".join(re.sub(r"[^a-z0-9.=]+", "-", re.sub("['\"]", "", part.lower())).strip("-") for part in parts if part)
 
     def build(self) -> Task:

@@ -271,3 +271,15 @@ def test_the_real_sets():
     assert (sizes["willow_duck"], sizes["willow_winebottle"]) == (15 * 14 // 2, 26 * 25 // 2)
     assert sizes["pf_pascal"] == 194
     assert (sizes["car_outliers0"], sizes["motor_outliers20"]) == (22, 15)
+
+
+def test_the_ablation_of_margin_and_projection_is_one_command(files, tmp_path, capsys):
+    from solverlayers.tasks.cli import main
+
+    settings = [word for setting in TINY for word in ("--set", setting)]
+    sweeps = ["--sweep", "margin=0,1", "--sweep", "projection=none,norm", "--seeds", "1"]
+    command = ["compare", "graph_matching", "--rules", "identity,blackbox(step=80)", *sweeps, *settings]
+    assert main([*command, "--no-progress", "--out", str(tmp_path / "out")]) == 0
+    rows = json.loads((tmp_path / "out" / "compare.json").read_text())["rows"]
+    assert len({row["rule"] for row in rows}) == 2 * 2 * 2
+    assert "identity, margin=1, projection=norm" in {row["rule"] for row in rows}
