@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from .noise import Draw
     from .oracle import Oracle
 
 
@@ -62,9 +63,7 @@ class _Solve(torch.autograd.Function):
     @staticmethod
     def forward(oracle, theta, *tensors):
         y, failed = oracle.argmax(theta, tensors)
-        if failed is None:
-            failed = torch.zeros(theta.shape[-oracle.event_dim - 1], dtype=torch.bool, device=theta.device)
-        return y, failed
+        return y, _none_failed(oracle, theta) if failed is None else failed
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -84,6 +83,10 @@ class _Solve(torch.autograd.Function):
         folded, rest, axis = _fold(info, in_dims[1:], oracle, theta, tensors)
         y, failed = _Solve.apply(oracle, folded, *rest)
         return (y.unflatten(axis, (info.batch_size, -1)), failed.unflatten(0, (info.batch_size, -1))), (axis, 0)
+
+
+def _none_failed(oracle: Oracle, theta: Tensor) -> Tensor:
+    return torch.zeros(theta.shape[-oracle.event_dim - 1], dtype=torch.bool, device=theta.device)
 
 
 class _TracedReplaceGradient(torch.autograd.Function):
@@ -121,6 +124,43 @@ class _ReplaceGradient(torch.autograd.Function):
 
     backward = _TransformedReplaceGradient.backward
     jvp = _TransformedReplaceGradient.jvp
+
+
+class _IdentitySolve(torch.autograd.Function):
+    """`argmax <theta, y>` with the gradient of `theta`, for plain eager mode: solving here saves a second context."""
+
+    @staticmethod
+    def forward(ctx, oracle, theta):
+        y, failed = oracle.argmax(theta, oracle.tensors)
+        oracle.note(failed)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad):
+        return None, grad
+
+    @staticmethod
+    def jvp(ctx, _, theta):
+        return theta.clone()
+
+
+class _Shortcut(torch.autograd.Function):
+    """A value with a short way to its first derivative, and a differentiable one for those of higher order."""
+
+    @staticmethod
+    def forward(ctx, value, theta, constant, short, stand_in):
+        ctx.save_for_backward(theta, constant)
+        ctx.short, ctx.stand_in = short, stand_in
+        return value.detach()
+
+    @staticmethod
+    def backward(ctx, grad):
+        theta, constant = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            out = torch.autograd.grad(ctx.stand_in(theta, constant), theta, grad, create_graph=True)[0]
+        else:
+            out = ctx.short(theta, constant, grad)
+        return None, out, None, None, None
 
 
 class _Normalise(torch.autograd.Function):
@@ -174,6 +214,15 @@ class Scheme(NamedTuple):
     """What is subtracted from the first solution before it pulls."""
     groups: int = 1
     """How many batches lie folded into one by `torch.func.vmap`; each has its own norm."""
+    noise: Draw | None = None
+    """What is added to `theta` wherever it is solved; a solution is then the mean over the samples. Not under a transform."""
+    sigma: float = 1.0
+    """The scale of the noise."""
+
+    def argmax(self, oracle: Oracle, theta: Tensor, tensors: tuple[Tensor, ...]) -> tuple[Tensor, Tensor | None]:
+        """The solution, or the mean solution under noise, and which instances failed.  # (*S, B, *E) -> (*S, B, *E), (B,)"""
+        y, failed = oracle.argmax(theta, tensors, self.noise, self.sigma)
+        return y if self.noise is None else y.mean(0), failed
 
 
 _PLAIN = Scheme()
@@ -184,7 +233,8 @@ class _FiniteDifference(torch.autograd.Function):
 
     @staticmethod
     def forward(oracle, scheme, step, theta, *tensors):
-        return _Solve.forward(oracle, theta, *tensors)
+        y, failed = scheme.argmax(oracle, theta, tensors)
+        return y, _none_failed(oracle, theta) if failed is None else failed
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -253,10 +303,12 @@ def _shifted_difference(
     else:
         alpha, width = step, step
     if scheme.two_sided:
-        ends, failed = oracle.argmax(torch.stack([base.add(grad, alpha=alpha), base.sub(grad, alpha=alpha)]), tensors)
-        out = (ends[0] - ends[1]).div_(width).div_(2)
+        above, failed = scheme.argmax(oracle, base.add(grad, alpha=alpha), tensors)
+        below, also_failed = scheme.argmax(oracle, base.sub(grad, alpha=alpha), tensors)
+        failed = None if failed is None or also_failed is None else failed | also_failed
+        out = (above - below).div_(width).div_(2)
     else:
-        shifted, failed = oracle.argmax(torch.sub(base, grad, alpha=alpha), tensors)
+        shifted, failed = scheme.argmax(oracle, torch.sub(base, grad, alpha=alpha), tensors)
         out = (y - shifted).div_(width)
     if failed is not None:
         out.masked_fill_(oracle.expand(failed), 0)
@@ -284,12 +336,41 @@ def _difference(
     return _shifted_difference(oracle, scheme, step, theta, y, grad, tensors)
 
 
-def solve(oracle: Oracle, theta: Tensor) -> tuple[Tensor, Tensor | None]:
-    """`argmax_y <theta, y>` and the mask of failed instances; no gradient.  # (*S, B, *E) -> (*S, B, *E), (B,)"""
+def solve(oracle: Oracle, theta: Tensor, noise: Draw | None = None, sigma: float = 1.0) -> tuple[Tensor, Tensor | None]:
+    """`argmax_y <theta + sigma noise, y>` and the mask of failed instances; no gradient.
+
+    Noise, which puts a dimension of samples in front, is for plain eager mode.  # (*S, B, *E) -> (*S, B, *E), (B,)
+    """
     if _active():
         return _Solve.apply(oracle, theta, *oracle.tensors)
     with torch.no_grad():
-        return oracle.argmax(theta.detach(), oracle.tensors)
+        return oracle.argmax(theta.detach(), oracle.tensors, noise, sigma)
+
+
+def is_plain() -> bool:
+    """Whether tensors are what they seem: no transform, no tracing, no forward mode, which the shortest ways do without."""
+    return not is_transformed() and torch.autograd.forward_ad._current_level < 0
+
+
+def solve_as_identity(oracle: Oracle, theta: Tensor) -> Tensor:
+    """`argmax_y <theta, y>` with the gradient of `theta`, of the same shape.  # (*S, B, *E) -> (*S, B, *E)"""
+    if is_transformed():
+        return replace_gradient(oracle(theta), theta)
+    return _apply(_IdentitySolve, oracle, theta)
+
+
+def shortcut(
+    value: Tensor,
+    theta: Tensor,
+    constant: Tensor,
+    short: Callable[[Tensor, Tensor, Tensor], Tensor],
+    stand_in: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    """`value` with the gradient of `stand_in(theta, constant)`, for plain eager mode.
+
+    `short(theta, constant, grad)` is the pullback of the stand-in, without its graph: first derivatives take it.
+    """
+    return _apply(_Shortcut, value, theta, constant, short, stand_in)
 
 
 def normalise(theta: Tensor, event_dim: int) -> Tensor:
@@ -318,12 +399,15 @@ def finite_difference(oracle: Oracle, theta: Tensor, step: float | Tensor, schem
     `(y(theta) - y(theta - step g)) / step`; a negative step looks to the other side. Two-sided:
     `(y(theta + step g) - y(theta - step g)) / (2 step)`. With a `pull` the scores of the second solution (two-sided: of
     both) are moved by `pull (y(theta) - centre)`. A tensor step has one number, or one per instance; where it is zero, so is
-    the gradient. A second derivative is refused.  # (*S, B, *E) -> (*S, B, *E)
+    the gradient. With noise in the scheme, `y` is the mean over its samples everywhere. A second derivative is refused.
+    # (*S, B, *E) -> (*S, B, *E)
     """
     if isinstance(step, Tensor):
         step = step.detach()
     if torch.compiler.is_compiling() and not (theta.requires_grad and torch.is_grad_enabled()):
         return oracle(theta)  # the compiler confuses the arguments of a Function with no gradient to give
+    if theta.requires_grad and not is_transformed():
+        oracle.restarts = oracle.on_failure == "raise" and "warm_start" not in oracle.names
     y, failed = _apply(_FiniteDifference, oracle, scheme, step, theta, *oracle.tensors)
     if oracle.on_failure != "raise":
         oracle.note(failed)

@@ -53,6 +53,12 @@ def quantiles(k: int, terms: int, points: int = 4096) -> Quantiles:
     return Quantiles(float(t[0]), float(t[1] - t[0]), np.exp(np.interp(t, _evaluate(spline, log_x), log_x)))
 
 
+def quantile(k: int, terms: int, log_odds: np.ndarray) -> np.ndarray:
+    """`x` at the probabilities `1 / (1 + exp(-log_odds))`, with a relative error of about 1e-6."""
+    start, spacing, values = quantiles(k, terms)
+    return np.exp(np.interp(log_odds, start + spacing * np.arange(len(values)), np.log(values)))
+
+
 def _range(k: int, terms: int) -> tuple[float, float]:
     """The interval of `log x` outside of which there is no probability to speak of."""
     log_x = np.linspace(_LOWEST, math.log(45.0 + math.log(terms)), 64)

@@ -40,7 +40,7 @@ class SolverLayer(nn.Module):
     >>> from solverlayers.solvers import TopK
     >>> layer = SolverLayer(TopK(2), Identity(), projection="std")
     >>> layer(torch.tensor([[3.0, 1.0, 2.0]], requires_grad=True))
-    tensor([[1., 0., 1.]], grad_fn=<_ReplaceGradientBackward>)
+    tensor([[1., 0., 1.]], grad_fn=<_IdentitySolveBackward>)
     """
 
     def __init__(

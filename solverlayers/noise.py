@@ -1,12 +1,14 @@
 """Noise for scores: what perturbation rules draw, and what a layer adds while training.
 
 A `Noise` draws `sample(theta)` in the shape, dtype and device of `theta`. Those with a smooth density also know their
-`log_prob`, which the score-function gradient of `Perturbed` needs.
+`log_prob`, which the score-function gradient of `Perturbed` needs. Those that know their `quantiles` are drawn by a compiled
+kernel (float32, on the CPU, in plain eager mode); other values of the same law come from torch, where that cannot serve.
 """
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import lru_cache
 from typing import TypeVar
@@ -14,7 +16,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from . import gamma_sums
+from . import gamma_sums, seeded_noise
 from .describe import constructor_call
 
 T = TypeVar("T")
@@ -44,6 +46,12 @@ class Noise:
         """Log-density of each entry, up to a constant.  # (...) -> (...)"""
         raise TypeError(f"{self!r} has no differentiable density; use Gaussian, Gumbel or SumOfGamma where one is needed.")
 
+    def score(self, value: Tensor) -> Tensor:
+        """The derivative of `log_prob`, without a graph.  # (...) -> (...)"""
+        with torch.enable_grad():
+            value = value.detach().requires_grad_()
+            return torch.autograd.grad(self.log_prob(value).sum(), value)[0]
+
     def __repr__(self) -> str:
         return constructor_call(self)
 
@@ -60,7 +68,32 @@ def _positive(name: str, value: float) -> float:
     return value
 
 
-class Gaussian(Noise):
+class SmoothNoise(Noise):
+    """A law that knows its quantiles, from which the compiled kernel draws.
+
+    Values have the law to about 1e-5 of their own size, and no mass further out than the probability 2^-33.
+    """
+
+    @property
+    def arguments(self) -> tuple[float, ...]:
+        """What the constructor was called with."""
+        raise NotImplementedError
+
+    def quantiles(self, p: Tensor) -> tuple[Tensor, Tensor]:
+        """The numbers that the law is below, and above, with probability `p <= 1/2`, in float64.  # (P,) -> (P,), (P,)"""
+        raise NotImplementedError
+
+    def sample(self, like: Tensor) -> Tensor:
+        if not seeded_noise.can_serve(like):
+            return self.sample_torch(like)
+        return seeded_noise.sample(_seeded_tables(type(self), *self.arguments)[0], like.shape)
+
+    def sample_torch(self, like: Tensor) -> Tensor:
+        """Independent draws by torch's own generator, on any device.  # (...) -> (...)"""
+        raise NotImplementedError
+
+
+class Gaussian(SmoothNoise):
     """Normal noise `N(0, scale^2)`."""
 
     has_score = True
@@ -70,14 +103,25 @@ class Gaussian(Noise):
     def __init__(self, scale: float = 1.0):
         self.scale = _positive("scale", scale)
 
-    def sample(self, like: Tensor) -> Tensor:
+    @property
+    def arguments(self) -> tuple[float, ...]:
+        return (self.scale,)
+
+    def sample_torch(self, like: Tensor) -> Tensor:
         return (torch.randn_like(like, dtype=_wide(like)) * self.scale).to(like)
+
+    def quantiles(self, p: Tensor) -> tuple[Tensor, Tensor]:
+        lower = self.scale * torch.special.ndtri(p)
+        return lower, -lower
 
     def log_prob(self, value: Tensor) -> Tensor:
         return -0.5 * (value / self.scale) ** 2
 
+    def score(self, value: Tensor) -> Tensor:
+        return value / -(self.scale**2)
 
-class Gumbel(Noise):
+
+class Gumbel(SmoothNoise):
     """Gumbel noise with location 0: the argmax of `theta + noise` is distributed as `softmax(theta / scale)`."""
 
     has_score = True
@@ -86,10 +130,14 @@ class Gumbel(Noise):
         self.scale = _positive("scale", scale)
 
     @property
+    def arguments(self) -> tuple[float, ...]:
+        return (self.scale,)
+
+    @property
     def mean(self) -> float:
         return self.scale * _EULER
 
-    def sample(self, like: Tensor) -> Tensor:
+    def sample_torch(self, like: Tensor) -> Tensor:
         uniform = torch.rand_like(like, dtype=_wide(like))
         exponential = -torch.log1p(-uniform)
         return (-self.scale * exponential.clamp_min(torch.finfo(exponential.dtype).tiny).log()).to(like)
@@ -98,17 +146,22 @@ class Gumbel(Noise):
         z = value / self.scale
         return -z - torch.exp(-z)
 
+    def quantiles(self, p: Tensor) -> tuple[Tensor, Tensor]:
+        return -self.scale * (-p.log()).log(), -self.scale * (-torch.log1p(-p)).log()
 
-class SumOfGamma(Noise):
+    def score(self, value: Tensor) -> Tensor:
+        return (torch.exp(value / -self.scale) - 1) / self.scale
+
+
+class SumOfGamma(SmoothNoise):
     """Sum-of-Gamma noise: summed over the `k` ones of a k-subset it is Gumbel(0, scale) (Niepert et al., NeurIPS 2021).
 
     `scale / k * (sum_{i=1..terms} Gamma(shape 1/k, scale k/i) - log terms)`; exactly so as `terms` grows. The *scale* of the
     i-th term is `k / i`; some published code passes it as a rate, which shrinks the variance about forty times.
 
-    `sample` looks uniform numbers up in a table of quantiles (relative error about 1e-5, an order of magnitude faster than
-    drawing the Gammas, at no extra cost for more terms); single precision has no quantiles beyond 1 - 6e-8, which is 17 scales
-    out. `sample_gammas` is the definition. `log_prob` is a cubic spline of the exact log-density to six digits, continued by
-    its asymptotes where both tails together hold less than 1e-8 of the probability.
+    `sample` looks uniform numbers up in a table of quantiles (relative error about 1e-5, far faster than drawing the Gammas,
+    at no extra cost for more terms). `sample_gammas` is the definition. `log_prob` is a cubic spline of the exact log-density
+    to six digits, continued by its asymptotes where both tails together hold less than 1e-8 of the probability.
 
     The density starts at `-scale log(terms) / k` like a power `terms / k - 1`. Its score has a finite variance only if that
     power is above one, so `has_score` says `terms > 2 k`; at `terms <= k` it would even be biased, for the density jumps there.
@@ -116,6 +169,10 @@ class SumOfGamma(Noise):
 
     def __init__(self, k: int, scale: float = 1.0, terms: int = 10):
         self.k, self.scale, self.terms = int(_positive("k", k)), _positive("scale", scale), int(_positive("terms", terms))
+
+    @property
+    def arguments(self) -> tuple[float, ...]:
+        return self.k, self.scale, self.terms
 
     @property
     def has_score(self) -> bool:  # type: ignore[override]
@@ -130,7 +187,12 @@ class SumOfGamma(Noise):
         """The end of the support."""
         return -self.scale * math.log(self.terms) / self.k
 
-    def sample(self, like: Tensor) -> Tensor:
+    def quantiles(self, p: Tensor) -> tuple[Tensor, Tensor]:
+        log_odds = p.logit()
+        lower, upper = (gamma_sums.quantile(self.k, self.terms, t.numpy()) for t in (log_odds, -log_odds))
+        return torch.from_numpy(lower) * self.scale + self.lowest, torch.from_numpy(upper) * self.scale + self.lowest
+
+    def sample_torch(self, like: Tensor) -> Tensor:
         start, spacing, values, increments = _quantiles(self.k, self.terms, _wide(like), like.device)
         log_odds = torch.rand_like(like, dtype=_wide(like)).logit_()
         position = log_odds.sub_(start).div_(spacing).clamp(0, len(increments) - 1)
@@ -189,6 +251,71 @@ def _log_density(k: int, terms: int, dtype: torch.dtype, device: torch.device) -
 def _end_slope(coefficients: Tensor, spacing: float) -> Tensor:
     _, b, c, d = coefficients[-1]
     return b + spacing * (2 * c + spacing * 3 * d)
+
+
+@lru_cache(maxsize=64)
+def _tables_of_law(kind: type[SmoothNoise], arguments: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+    noise = kind(*arguments)
+    lower, upper = noise.quantiles(seeded_noise.probabilities())
+    return seeded_noise.table(lower, upper), seeded_noise.table(noise.score(lower), noise.score(upper))
+
+
+@_constant
+def _seeded_tables(kind: type[SmoothNoise], *arguments: float) -> tuple[Tensor, Tensor]:
+    """The kernel's tables of the law's quantiles and of the scores there."""
+    return _tables_of_law(kind, arguments)
+
+
+class Draw(ABC):
+    """Samples of noise for scores, kept or made anew each time they are asked for, always the same."""
+
+    @abstractmethod
+    def added_to(self, base: Tensor, scale: float) -> Tensor:
+        """`base + scale z_s` for all samples.  # (*E) -> (S, *E)"""
+
+    @abstractmethod
+    def weighted_score(self, weights: Tensor, like: Tensor) -> Tensor:
+        """`sum_s weights_s score(z_s)`.  # (S, *B), (*B, *E) -> (*B, *E)"""
+
+
+class _Kept(Draw):
+    """Numbers in a tensor."""
+
+    def __init__(self, noise: Noise, z: Tensor):
+        self.noise, self.z = noise, z
+
+    def added_to(self, base: Tensor, scale: float) -> Tensor:
+        return torch.add(base, self.z, alpha=scale)
+
+    def weighted_score(self, weights: Tensor, like: Tensor) -> Tensor:
+        out = torch.zeros_like(like, dtype=self.z.dtype)
+        for weight, z in zip(weights, self.z):  # sample by sample, so that the scores of all are never there at once
+            out.addcmul_(weight[(...,) + (None,) * (z.ndim - weight.ndim)].to(out.dtype), self.noise.score(z))
+        return out
+
+
+class _Seeded(Draw):
+    """A seed."""
+
+    def __init__(self, noise: SmoothNoise, samples: int):
+        self.values, self.scores = _seeded_tables(type(noise), *noise.arguments)
+        self.seed, self.samples = int(seeded_noise.new_seed()), samples
+
+    def added_to(self, base: Tensor, scale: float) -> Tensor:
+        return seeded_noise.add(self.values, self.seed, scale, base, (self.samples, *base.shape))
+
+    def weighted_score(self, weights: Tensor, like: Tensor) -> Tensor:
+        return seeded_noise.weigh(self.scores, self.seed, weights, like)
+
+
+def draw_samples(noise: Noise, like: Tensor, samples: int, antithetic: bool = False) -> Draw:
+    """Noise for `samples` copies of `like`; antithetic samples are pairs of opposite numbers.  # (*E)"""
+    if antithetic:
+        half = noise.sample(like.expand(samples // 2, *like.shape))
+        return _Kept(noise, torch.cat([half, -half]))
+    if isinstance(noise, SmoothNoise) and seeded_noise.can_serve(like):
+        return _Seeded(noise, samples)
+    return _Kept(noise, noise.sample(like.expand(samples, *like.shape)))
 
 
 class TwoPointMargin(Noise):

@@ -11,6 +11,7 @@ from torch import Tensor
 from . import compiled
 from .autograd import solve
 from .errors import InstanceError
+from .noise import Draw
 from .solver import Solver, inner
 
 OnFailure = Literal["raise", "skip", "last"]
@@ -43,6 +44,9 @@ class Oracle:
         self.sign = _SIGN[solver.sense]
         self.event_dim = 1 if len(shapes) > 1 else solver.event_dim
         self.failed: Tensor | None = None  # (B,), filled by solves while `on_failure` is not "raise"
+        self.restarts = False
+        """Whether solves after the first one start where that ended, if the solver can."""
+        self._start: Tensor | None = None
 
     @property
     def instance(self) -> dict[str, Tensor]:
@@ -81,24 +85,33 @@ class Oracle:
         self.note(nan.flatten(0, -2).any(0) if nan.ndim > 1 else nan)
         return torch.where(self.expand(nan), 0, theta)
 
-    def argmax(self, theta: Tensor, tensors: tuple[Tensor, ...]) -> tuple[Tensor, Tensor | None]:
-        """Solve all samples of all instances in one call.  # (*S, B, *E) -> (*S, B, *E), (B,)"""
+    def argmax(
+        self, theta: Tensor, tensors: tuple[Tensor, ...], noise: Draw | None = None, sigma: float = 1.0
+    ) -> tuple[Tensor, Tensor | None]:
+        """Solve all samples of all instances in one call, at `theta` or `theta + sigma noise`.
+
+        Noise puts a dimension of samples in front.  # (*S, B, *E) -> (*S, B, *E), (B,)
+        """
         if torch._C._is_any_autocast_enabled():
             with torch.autocast(theta.device.type, enabled=False):
-                return self.argmax(theta, tensors)
-        lead = theta.shape[: theta.ndim - self.event_dim]
+                return self.argmax(theta, tensors, noise, sigma)
         scores = theta if self.sign > 0 else -theta
+        if noise is not None:
+            scores = noise.added_to(scores, self.sign * sigma)
+        lead = scores.shape[: scores.ndim - self.event_dim]
         if len(lead) != 1:
-            scores = scores.reshape(-1, *theta.shape[len(lead) :])
+            scores = scores.reshape(-1, *scores.shape[len(lead) :])
             samples = math.prod(lead[:-1])
             tensors = tuple(t.repeat(samples, *[1] * (t.ndim - 1)) for t in tensors)
         if scores.dtype in _HALF:
             scores = scores.float()
-        y, failed = self.solve(tuple(self.solver.clip(s) for s in self.unpack(scores)), tensors)
+        parts = tuple([self.solver.clip(s) for s in self.unpack(scores)])
+        del scores  # where clipping made a copy, this one is not needed any more
+        y, failed = self.solve(parts, tensors)
         if len(lead) != 1:
             y = y.reshape(*lead, *y.shape[1:])
             failed = None if failed is None else failed.reshape(samples, lead[-1]).any(0)
-        return y.to(theta.dtype), failed
+        return y if y.dtype == theta.dtype else y.to(theta.dtype), failed
 
     def solve(self, parts: tuple[Tensor, ...], tensors: tuple[Tensor, ...]) -> tuple[Tensor, Tensor | None]:
         """Packed solutions of one batch, and which instances failed.  # ((B, *E), ...) -> (B, *E), (B,)"""
@@ -133,7 +146,7 @@ class Oracle:
 
     def _run(self, parts: tuple[Tensor, ...], instance: dict[str, Tensor]) -> Tensor:
         self.solver.check(*parts, **instance)
-        y = self.solver.solve(*parts, **instance)
+        y = self._restart(parts, instance) if self.restarts else self.solver.solve(*parts, **instance)
         ys = y if isinstance(y, tuple) else (y,)
         if self.solver.same_shape:
             for part, one in zip(parts, ys):
@@ -143,6 +156,16 @@ class Oracle:
                         f"{tuple(part.shape)}; a solution has the shape of its scores."
                     )
         return ys[0] if len(ys) == 1 else torch.cat([one.flatten(1) for one in ys], 1)
+
+    def _restart(self, parts: tuple[Tensor, ...], instance: dict[str, Tensor]) -> Tensor:
+        """The first time `solver.solve`, noting where it ended; after that the same, started there."""
+        if self._start is None:
+            y, self._start = self.solver.solve_with_start(*parts, **instance)
+            return y
+        repeats, rest = divmod(len(parts[0]), len(self._start))
+        if rest:
+            return self.solver.solve(*parts, **instance)
+        return self.solver.solve(*parts, **instance, warm_start=self._start if repeats == 1 else self._start.repeat(repeats, 1))
 
     def tangent(self, direction: Tensor) -> Tensor:
         """`direction` projected on the span of differences of solutions.  # (*S, B, *E) -> (*S, B, *E)"""

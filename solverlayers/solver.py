@@ -97,6 +97,14 @@ class Solver(ABC):
     def solve(self, *scores: Tensor, **instance: Tensor) -> Tensor:
         """The solutions of a batch of instances, in the shape of `scores`.  # (B, *E) -> (B, *E)"""
 
+    def solve_with_start(self, *scores: Tensor, **instance: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What `solve` returns, and what `solve(..., warm_start=)` takes to solve similar scores faster, if anything does.
+
+        A start has leading dimension `B` and changes no solution, not even where several are optimal: `finite_difference`
+        hands its second solve the start of the first one.
+        """
+        return self.solve(*scores, **instance), None
+
     def solve_with_info(self, *scores: Tensor, **instance: Tensor) -> Solution:
         """The solutions with their objective, proof of optimality and bound.  # (B, *E) -> Solution
 

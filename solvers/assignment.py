@@ -140,7 +140,7 @@ class CompleteAssignment(BipartiteMatching):
     `solve(scores, mask=None, warm_start=None)`: scores `(B, n, m)` of any real or integer type; an infinite cost (or a score of
     minus infinity) forbids a pair just as `mask` does, but never makes padding. Raises InfeasibleError, naming the instance,
     where some row of the smaller side (either, if equal) cannot get a partner. `warm_start (B, m)` are duals of the columns,
-    such as `solve_with_info` returns for similar scores; they change how long a square instance takes, not its optimum.
+    such as `solve_with_info` returns for similar scores; they change how long a square instance takes, not its solution.
 
     Sums are formed in float64. Among several optimal matchings the one returned is always the same, but not specified.
     """
@@ -153,6 +153,17 @@ class CompleteAssignment(BipartiteMatching):
         if warm_start is not None:
             warm_start = self._checked_start(scores, warm_start)
         return self._match(scores, mask, warm_start=warm_start).solution
+
+    def solve_with_start(self, scores: Tensor, **instance: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Optimal matchings, and their duals of columns for the kernel to start from.  # (B, n, m) -> (B, n, m), (B, m)"""
+        n, m = scores.shape[1:]
+        mask = instance.get("mask")
+        if n != m or n <= kernel.SMALL or not len(scores) or not usable(scores):  # where a start is of no use
+            return super().solve_with_start(scores, **instance)
+        matching = kernel.assign(self._checked(scores, mask), self.sense == "max", mask, start=True)
+        if matching.status is not None:
+            self._fail(matching.status, scores, mask)
+        return matching.solution.to(scores.dtype), matching.start
 
     def solve_with_info(self, scores: Tensor, **instance: Tensor) -> Solution:
         """Optimal matchings with duals `rows (B, n)` and `columns (B, m)` that certify them.  # (B, n, m) -> Solution

@@ -78,6 +78,13 @@ class GridShortestPath(ShortestPath):
         paths = backend.find(self._native(scores), self.neighbours, mask, start, end, distances)
         return self._finish(paths, scores, mask, "Walls (`mask`, infinite costs) part them, or one of them is a wall.")
 
+    def _check_nan(self, scores: tuple[Tensor, ...], instance: dict[str, Tensor]) -> None:
+        """Nothing yet: NaN is no cost that the algorithms accept, which saves a pass over the scores."""
+
+    def _refuse(self, status: Tensor, scores: Tensor, advice: str) -> None:
+        super()._check_nan((scores,), {})
+        super()._refuse(status, scores, advice)
+
     def decode(self, y: Tensor, source: Tensor | None = None, **instance: Tensor) -> list[list[Cell]]:
         """The cells (row, column) of each path, from source to target.  # (B, H, W) -> B lists"""
         starts = [(0, 0)] * len(y) if source is None else [tuple(cell) for cell in source.tolist()]

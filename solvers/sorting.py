@@ -63,7 +63,15 @@ class Ranking(Solver):
                 f"Ranking: {scores.dtype} cannot tell {scores.shape[-1]} ranks apart, only {limit}. Convert the scores, for "
                 f"instance with `scores.float()`."
             )
-        return _ranks(scores, mask, self.descending)
+        ranks = _ranks(scores, mask, self.descending)
+        if ranks is None:
+            super()._check_nan((scores,), {} if mask is None else {"mask": mask})
+        assert ranks is not None
+        return ranks
+
+    def _check_nan(self, scores: tuple[Tensor, ...], instance: dict[str, Tensor]) -> None:
+        if not _kernel_serves(scores[0]):  # which reports NaN itself, and that saves a pass over the scores
+            super()._check_nan(scores, instance)
 
     def tangent(self, direction: Tensor, mask: Tensor | None = None) -> Tensor:
         return remove_mean(direction, mask)
@@ -101,7 +109,11 @@ class Permutation(Solver):
     def solve(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:  # (B, n) -> (B, n, n)
         check_mask(self, scores, mask)
         wide = scores.to(_WIDER.get(scores.dtype, scores.dtype))  # a rank must be exact here too
-        order = argsort(_ranks(wide, mask, self.descending)).unsqueeze(-1)
+        ranks = _ranks(wide, mask, self.descending)
+        if ranks is None:
+            super()._check_nan((scores,), {} if mask is None else {"mask": mask})
+        assert ranks is not None
+        order = argsort(ranks).unsqueeze(-1)
         square = scores.new_zeros(*scores.shape, scores.shape[-1])
         return square.scatter_(-1, order.clamp_min(0), (order >= 0).to(scores.dtype))
 
@@ -198,12 +210,15 @@ def _ascending(scores: Tensor) -> Tensor:
     return scores.sort(-1).values
 
 
-def _ranks(scores: Tensor, mask: Tensor | None, descending: bool) -> Tensor:
-    if scores.dtype in _WIDER:
-        return _ranks(scores.to(_WIDER[scores.dtype]), mask, descending).to(scores.dtype)
-    if scores.dtype in ranking.DTYPES and usable(scores):
-        return ranking.ranks(scores, mask, descending)
-    return _torch_ranks(scores, mask, descending)
+def _kernel_serves(scores: Tensor) -> bool:
+    return (scores.dtype in ranking.DTYPES or scores.dtype in _WIDER) and usable(scores)
+
+
+def _ranks(scores: Tensor, mask: Tensor | None, descending: bool) -> Tensor | None:
+    """Ranks, or None where the kernel met NaN.  # (B, n) -> (B, n)"""
+    wide = scores.to(_WIDER[scores.dtype]) if scores.dtype in _WIDER else scores
+    ranks = (ranking.ranks if _kernel_serves(wide) else _torch_ranks)(wide, mask, descending)
+    return ranks if ranks is None or wide is scores else ranks.to(scores.dtype)
 
 
 def _torch_ranks(scores: Tensor, mask: Tensor | None, descending: bool) -> Tensor:

@@ -122,7 +122,7 @@ def test_imle_shares_its_noise_and_averages():
         torch.manual_seed(3)
         found = pullback(SolverLayer(TopK(2), rule), x, g)
         torch.manual_seed(3)
-        eta = x.detach() + 0.7 * torch.randn(6, 4, 5)
+        eta = x.detach() + 0.7 * Gaussian().sample(torch.empty(6, 4, 5))
         size = 2.0 if step == "auto" else step
         if step == "auto":
             size = (x.abs().mean() / g.abs().mean()).item()

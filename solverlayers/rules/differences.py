@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..autograd import Scheme, finite_difference
-from ..noise import Gumbel, Noise
+from ..autograd import Scheme, finite_difference, is_plain
+from ..noise import Gumbel, Noise, draw_samples
 from ..oracle import Oracle
 from ..solver import Solver
 from .base import Rule, distance_centre, needs_objective
@@ -31,13 +31,11 @@ class _DifferenceRule(Rule):
         if self.step != "auto" and not (isinstance(self.step, (int, float)) and self.step > 0):
             raise ValueError(f"{type(self).__name__}: step={self.step!r}; it must be a positive number or 'auto'.")
 
-    def _difference(self, oracle: Oracle, eta: Tensor, theta: Tensor) -> Tensor:
-        """`y(eta)`, with a step that suits `theta` where it is automatic.  # (*S, B, *E), (B, *E) -> (*S, B, *E)"""
+    def _difference(self, oracle: Oracle, theta: Tensor, scheme: Scheme) -> Tensor:
+        """`y(theta)`, with the noise of the scheme.  # (*S, B, *E) -> (*S, B, *E)"""
         if self.step == "auto":
-            return _relative_difference(oracle, eta, _size(theta.expand_as(eta), 1), self.two_sided, norm=1)
-        # a mean over samples hands each of them g / samples, so the step is stretched to make every target theta - step g
-        step = self.step * (len(eta) if eta.ndim > theta.ndim else 1)
-        return finite_difference(oracle, eta, step, Scheme(self.two_sided))
+            return _relative_difference(oracle, theta, _size(theta, 1), scheme._replace(norm=1))
+        return finite_difference(oracle, theta, self.step, scheme)
 
 
 def _size(theta: Tensor, norm: float) -> Tensor:
@@ -46,9 +44,9 @@ def _size(theta: Tensor, norm: float) -> Tensor:
     return torch.where(size == 0, theta.numel() ** (1 / norm), size)
 
 
-def _relative_difference(oracle: Oracle, eta: Tensor, size: Tensor, two_sided: bool, norm: float) -> Tensor:
-    """`y(eta)`, with the step `size / |g|`."""
-    y = finite_difference(oracle, eta, size, Scheme(two_sided, norm=norm))
+def _relative_difference(oracle: Oracle, theta: Tensor, size: Tensor, scheme: Scheme) -> Tensor:
+    """`y(theta)`, with the step `size / |g|`."""
+    y = finite_difference(oracle, theta, size, scheme)
     return y if oracle.mask is None else torch.where(oracle.mask, y, 0)  # keeps a gradient in the padding out of the norm
 
 
@@ -74,7 +72,7 @@ class Blackbox(_DifferenceRule):
         self.step, self.two_sided = step, two_sided
 
     def forward(self, oracle: Oracle, theta: Tensor) -> Tensor:
-        return self._difference(oracle, theta, theta)
+        return self._difference(oracle, theta, Scheme(self.two_sided))
 
 
 class LPGD(Rule):
@@ -130,7 +128,20 @@ class IMLE(_DifferenceRule):
     def forward(self, oracle: Oracle, theta: Tensor) -> Tensor:
         if not self.training:
             return oracle(theta)
-        return self._difference(oracle, draw(theta, self.sigma, self.samples, self.noise), theta).mean(0)
+        if is_plain():
+            noise = draw_samples(self.noise, theta.detach(), self.samples)
+            return self._difference(oracle, theta, Scheme(self.two_sided, noise=noise, sigma=self.sigma))
+        return self._mean_difference(oracle, theta, draw(theta, self.sigma, self.samples, self.noise))
+
+    def _mean_difference(self, oracle: Oracle, theta: Tensor, eta: Tensor) -> Tensor:
+        """The same with noisy scores at hand, as transforms need it.  # (*S, B, *E), (samples, *S, B, *E) -> (*S, B, *E)
+
+        The mean hands each sample `g / samples`, so the step is stretched to make every target `eta - step g`.
+        """
+        if self.step == "auto":
+            scheme = Scheme(self.two_sided, norm=1)
+            return _relative_difference(oracle, eta, _size(theta.expand_as(eta), 1), scheme).mean(0)
+        return finite_difference(oracle, eta, self.step * len(eta), Scheme(self.two_sided)).mean(0)
 
     def check(self, solver: Solver) -> None:
         super().check(solver)
@@ -183,7 +194,7 @@ class AIMLE(Rule):
             solutions = max(math.prod(eta.shape[: eta.ndim - oracle.event_dim]), 1)
             eta.register_hook(lambda grad: self._adapt(grad.count_nonzero() / solutions))
         size = self.alpha * _size(theta.expand_as(eta), 2)
-        return _relative_difference(oracle, eta, size, self.two_sided, norm=2).mean(0)
+        return _relative_difference(oracle, eta, size, Scheme(self.two_sided, norm=2)).mean(0)
 
     @torch.no_grad()
     def _adapt(self, nonzeros: Tensor) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from ..autograd import replace_gradient
-from ..noise import Gaussian, Noise
+from ..autograd import is_plain, replace_gradient, shortcut, solve
+from ..noise import Draw, Gaussian, Noise, draw_samples
 from ..oracle import Oracle
 from ..solver import Solver
 from .base import Rule
@@ -43,6 +45,12 @@ class Perturbed(Rule):
     def forward(self, oracle: Oracle, theta: Tensor) -> Tensor:
         if not self.training:
             return oracle(theta)
+        if is_plain() and not self.multiplicative:
+            noise = draw_samples(self.noise, theta.detach(), self.samples, self.antithetic)
+            y, failed = solve(oracle, theta, noise, self.sigma)
+            oracle.note(failed)
+            way = _ScoreGradient(noise, self.noise, self.sigma, self.antithetic, oracle.event_dim)
+            return shortcut(y.mean(0), theta, y, way.pullback, way.surrogate)
         eta, log_prob = perturb(theta, self.sigma, self.samples, self.noise, self.multiplicative, self.antithetic)
         y = oracle(eta)
         log_prob = log_prob.flatten(-oracle.event_dim).sum(-1)
@@ -50,6 +58,31 @@ class Perturbed(Rule):
 
     def check(self, solver: Solver) -> None:
         check_perturbation(self, self.sigma, self.samples, self.noise, self.antithetic)
+
+
+class _ScoreGradient:
+    """The score-function gradient of a mean of solutions under additive noise."""
+
+    def __init__(self, noise: Draw, law: Noise, sigma: float, pairs: bool, event_dim: int):
+        self.noise, self.law, self.sigma, self.pairs, self.event_dim = noise, law, sigma, pairs, event_dim
+
+    def pullback(self, theta: Tensor, y: Tensor, grad: Tensor) -> Tensor:
+        """`-mean_s <grad, y_s - b_s> score(z_s) / sigma`.  # (*B, *E), (S, *B, *F), (*B, *F) -> (*B, *E)"""
+        lead = theta.shape[: theta.ndim - self.event_dim]
+        rows, width = lead.numel(), grad.shape[len(lead) :].numel()
+        products = torch.bmm(grad.reshape(rows, 1, width).to(y.dtype), y.reshape(len(y), rows, width).permute(1, 2, 0))
+        weight = products[:, 0].t()
+        weight = (weight - _baseline(weight, self.pairs)).div_(-self.sigma * len(y))
+        out = self.noise.weighted_score(weight.reshape(len(y), *lead), theta).to(theta.dtype)
+        if not math.isfinite(theta.sum()):  # infinite scores forbid entries, whatever the noise
+            out = torch.where(theta.isinf(), 0, out)
+        return out
+
+    def surrogate(self, theta: Tensor, y: Tensor) -> Tensor:
+        """What `pullback` is the gradient of, in plain autograd."""
+        z = self.noise.added_to(torch.zeros_like(theta), 1.0)
+        log_prob = self.law.log_prob(z + _zero(theta.detach() - theta) / self.sigma)
+        return score_weighted(y, log_prob.flatten(-self.event_dim).sum(-1), self.pairs)
 
 
 def check_perturbation(asker: object, sigma: float, samples: int, noise: Noise, antithetic: bool) -> None:
@@ -102,8 +135,13 @@ def score_weighted(y: Tensor, log_prob: Tensor, pairs: bool = False) -> Tensor:
     samples mirror each other, and the baseline leaves out a sample and its mirror image.
     """
     weight = torch.exp(log_prob - log_prob.detach())
-    blocks = y.detach().unflatten(0, (2, -1) if pairs else (1, -1))  # (2 or 1, S', *B, *E)
-    own = blocks.sum(0)
-    others = (own.sum(0) - own) / max(len(y) - len(blocks), 1)
-    baseline = others.repeat(2 if pairs else 1, *[1] * (y.ndim - 1))
-    return ((y - baseline) * weight[(...,) + (None,) * (y.ndim - weight.ndim)]).mean(0)
+    return ((y - _baseline(y.detach(), pairs)) * weight[(...,) + (None,) * (y.ndim - weight.ndim)]).mean(0)
+
+
+def _baseline(y: Tensor, pairs: bool) -> Tensor:
+    """The mean of the samples that have nothing to do with each.  # (S, ...) -> (S, ...)"""
+    if not pairs:
+        return (y.sum(0) - y) / max(len(y) - 1, 1)
+    own = y.unflatten(0, (2, -1)).sum(0)
+    others = (own.sum(0) - own) / max(len(y) - 2, 1)
+    return torch.cat([others, others])

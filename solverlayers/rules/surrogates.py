@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from ..autograd import solve_as_identity
 from ..oracle import Oracle
 from ..relaxations import Relaxation
 from ..solver import Solver
@@ -38,6 +39,9 @@ class Identity(SurrogateRule):
 
     def surrogate(self, oracle: Oracle, theta: Tensor, y: Tensor) -> Tensor:
         return theta
+
+    def forward(self, oracle: Oracle, theta: Tensor) -> Tensor:
+        return solve_as_identity(oracle, theta)
 
     def check(self, solver: Solver) -> None:
         _needs_same_shape(self, solver)

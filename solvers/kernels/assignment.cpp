@@ -32,6 +32,7 @@ using simd::store;
 
 constexpr int kLanes = simd::kLanes<double>;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double kRounding = 1e-12;  // of sums of costs and prices, relative, with room to spare
 
 enum Status : uint8_t { kSolved = 0, kInfeasible = 1, kInvalid = 2 };
 
@@ -46,7 +47,8 @@ struct Batch {
   int64_t count, n, m;
   bool maximize;
   T* solution;                  // (count, n, m)
-  double *row_duals, *column_duals;  // (count, n), (count, m) (?)
+  // (count, n), (count, m) (?) Without row_duals those of columns are for starting: NaN where a start would save nothing.
+  double *row_duals, *column_duals;
   uint8_t* status;              // (count)
 };
 
@@ -72,10 +74,13 @@ class Matcher {
     if (status == kSolved) {
       const double* warm_start = batch.warm_start ? batch.warm_start + b * batch.m : nullptr;
       status = match(warm_start, batch.maximize, batch.skip_row != nullptr);
+      // Of several optimal matchings a start may lead to another one than no start: it may save time, but not decide.
+      if (status == kSolved && started_ && !only_optimum()) status = match(nullptr, batch.maximize, batch.skip_row != nullptr);
     }
     batch.status[b] = status;
     if (status == kSolved) write_solution(batch.solution + b * size, batch.m);
     if (batch.row_duals) write_duals(batch, b, status == kSolved);
+    else if (batch.column_duals) write_start(batch, b, status == kSolved);
   }
 
  private:
@@ -85,12 +90,14 @@ class Matcher {
   int padded_;                      // length of a row padded to whole vectors
   int real_columns_;                // columns that are not padding
   bool transposed_;
+  bool started_;                    // whether prices were given
+  int scans_;                       // of rows, in search of paths
   double* cost_;                    // rows_ x stride(); infinity: forbidden
   double *price_, *open_price_, *distance_, *predecessor_, *occupied_, *skip_, *scanned_at_;
   int *row_name_, *column_of_, *row_of_, *free_, *scanned_;
   uint8_t *is_row_, *is_column_;
   simd::Buffer<double> costs_, doubles_;
-  simd::Buffer<int> ints_;
+  simd::Buffer<int> ints_, arcs_;
   simd::Buffer<uint8_t> bytes_;
 
   // ---- reading an instance ----
@@ -178,9 +185,12 @@ class Matcher {
     std::fill(column_of_, column_of_ + rows_, kFree);
     std::fill(row_of_, row_of_ + stride(), kFree);
     std::fill(price_, price_ + stride(), 0.0);
+    started_ = false;
+    scans_ = 0;
     if (rows_ == 0) return kSolved;
     const bool balanced = rows_ == real_columns_ && !skips;
-    if (balanced && warm_start) {
+    if (balanced && warm_start && !std::isnan(warm_start[0])) {
+      started_ = true;
       for (int j = 0; j < columns_; ++j)
         if (std::isfinite(warm_start[j])) price_[j] = maximize ? -warm_start[j] : warm_start[j];
     } else if (balanced) {
@@ -312,6 +322,7 @@ class Matcher {
   /// Extends the shortest path tree by the row `i`, whose reduced costs start at `base`. Gives the nearest open column; a
   /// free one if there is one among the nearest.
   int relax(int i, double base, double& nearest) {
+    ++scans_;
     const double* c = row(i);
     const Double bases = broadcast<Double>(base), name = broadcast<Double>(i), infinity = broadcast<Double>(kInfinity);
     Double lanes = infinity, lanes_free = infinity, column{}, current = simd::iota<Double>();
@@ -389,6 +400,43 @@ class Matcher {
     return true;
   }
 
+  // ---- uniqueness ----
+
+  /// Whether no other matching of all rows and columns is as cheap, to rounding. False where that would take long to say.
+  ///
+  /// Another one differs by cycles of pairs that are as cheap as the row's own, by reduced cost, and lead from row to row.
+  bool only_optimum() {
+    const int64_t room = 8 * int64_t(rows_);
+    int *begin = arcs_.get(room + rows_ + 1), *arcs = begin + rows_ + 1, *entering = free_, *ready = scanned_;
+    int count = 0;
+    double largest = 0;
+    for (int j = 0; j < columns_; ++j) largest = std::max(largest, std::abs(price_[j]));
+    std::fill(entering, entering + rows_, 0);
+    for (int i = 0; i < rows_; ++i) {
+      const int own = column_of_[i];
+      const double c = row(i)[own], limit = c - price_[own] + kRounding * (largest + std::abs(c));
+      begin[i] = count;
+      for (int j = 0; j < stride(); j += kLanes) {
+        unsigned hits = simd::bits(load<Double>(row(i) + j) - load<Double>(price_ + j) <= broadcast<Double>(limit));
+        for (; hits; hits &= hits - 1) {
+          const int other = row_of_[j + __builtin_ctz(hits)];
+          if (other == i) continue;
+          if (other == kFree || count == room) return false;
+          arcs[count++] = other;
+          ++entering[other];
+        }
+      }
+    }
+    begin[rows_] = count;
+    int found = 0;  // rows that no cycle leads to, taken away one after the other
+    for (int i = 0; i < rows_; ++i)
+      if (!entering[i]) ready[found++] = i;
+    for (int k = 0; k < found; ++k)
+      for (int a = begin[ready[k]]; a < begin[ready[k] + 1]; ++a)
+        if (!--entering[arcs[a]]) ready[found++] = arcs[a];
+    return found == rows_;
+  }
+
   // ---- writing ----
 
   template <class T>
@@ -398,6 +446,15 @@ class Matcher {
       const int64_t i = transposed_ ? column_of_[k] : row_name_[k], j = transposed_ ? row_name_[k] : column_of_[k];
       solution[i * m + j] = T(1);
     }
+  }
+
+  /// Costs that take a long search have a structure that similar costs share; where it was short, so is another one.
+  template <class T>
+  void write_start(const Batch<T>& batch, int64_t b, bool solved) const {
+    double* columns = batch.column_duals + b * batch.m;
+    const bool use = solved && !transposed_ && scans_ > 2 * rows_;
+    const double sign = batch.maximize ? -1 : 1;
+    for (int j = 0; j < int(batch.m); ++j) columns[j] = use ? sign * price_[j] : std::numeric_limits<double>::quiet_NaN();
   }
 
   template <class T>
@@ -489,7 +546,7 @@ void solve_each(const Batch<T>& batch, int64_t first, int64_t last) {
 template <class T>
 void solve_range(const Batch<T>& batch, int64_t first, int64_t last) {
   const bool small = batch.n == batch.m && batch.n > 0 && batch.n <= SubsetMatcher::kMaxSize;
-  if (small && !batch.mask && !batch.skip_row && !batch.row_duals) {
+  if (small && !batch.mask && !batch.skip_row && !batch.column_duals) {
     SubsetMatcher matcher;
     for (int64_t b = first; b < last; b += kLanes) matcher.solve(batch, b, int(std::min<int64_t>(kLanes, last - b)));
   } else {

@@ -12,6 +12,8 @@ from torch import Tensor
 from . import library
 
 SOLVED, INFEASIBLE, INVALID = 0, 1, 2
+SMALL = 8
+"""Square matrices up to this size are solved without duals."""
 
 _NANOSECONDS_PER_ENTRY = 4
 _ARGUMENTS = [*[ctypes.c_void_p] * 5, *[ctypes.c_int64] * 3, ctypes.c_int, *[ctypes.c_void_p] * 4, ctypes.c_int64, ctypes.c_int]
@@ -28,6 +30,8 @@ class Matching(NamedTuple):
     solution: Tensor
     status: Tensor | None
     duals: tuple[Tensor, Tensor] | None = None
+    start: Tensor | None = None
+    """`warm_start` for similar scores, NaN for instances that it would not help (their cold search is short)."""
 
 
 @cache
@@ -53,20 +57,22 @@ def assign(
     skip_columns: Tensor | None = None,
     warm_start: Tensor | None = None,
     duals: bool = False,
+    start: bool = False,
 ) -> Matching:
     """Matchings of least cost (or greatest score) on the CPU.  # (B, n, m) -> Matching
 
     `scores` are float32, float64, int32 or int64 and not empty; `mask (B, n, m)` is boolean. Without `skip_rows` every row is
     matched (or every column, if there are fewer). `skip_rows (B, n)` are prices of leaving rows unmatched, `skip_columns
     (B, m)` of columns, both float64. `warm_start (B, m)`, float64, are duals of columns, used where all rows and columns get
-    matched.
+    matched; where the optimum they lead to is not the only one, they are forgotten, so they change no solution.
     """
     count, n, m = scores.shape
     scores = scores.contiguous()
     options = [None if t is None else t.contiguous() for t in (mask, skip_rows, skip_columns, warm_start)]
     solution = torch.empty_like(scores)
     status = (ctypes.c_uint8 * count)()
-    dual = (torch.empty(count, n, dtype=torch.float64), torch.empty(count, m, dtype=torch.float64)) if duals else None
+    rows = torch.empty(count, n, dtype=torch.float64) if duals else None
+    columns = torch.empty(count, m, dtype=torch.float64) if duals or start else None
     build = library()
     assert build is not None
     chunk, threads = _chunks(count, n * m)
@@ -78,11 +84,12 @@ def assign(
         m,
         maximize,
         solution.data_ptr(),
-        *((None, None) if dual is None else (dual[0].data_ptr(), dual[1].data_ptr())),
+        *[None if t is None else t.data_ptr() for t in (rows, columns)],
         status,
         chunk,
         threads,
     )
     if failures < 0:
         raise MemoryError(f"The assignment kernel found no memory for {count} matrices of {n} x {m}.")
-    return Matching(solution, torch.tensor(status, dtype=torch.uint8) if failures else None, dual)
+    dual = None if rows is None or columns is None else (rows, columns)
+    return Matching(solution, torch.tensor(status, dtype=torch.uint8) if failures else None, dual, columns if start else None)

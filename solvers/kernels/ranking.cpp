@@ -14,6 +14,7 @@
 // Sources: Knuth, The Art of Computer Programming 3, section 5.2 (comparison counting, distribution counting); the keys of
 // floats are Herf's ("Radix Tricks", 2001).
 #include <algorithm>
+#include <atomic>
 #include <limits>
 
 #include "parallel.hpp"
@@ -223,6 +224,16 @@ void rank_many(Entries<K> entries, int64_t m, int64_t before, bool first, Entrie
   }
 }
 
+/// Whether a row has NaN among the entries that take part.
+template <class T>
+inline bool has_nan(const T* row, const uint8_t* mask, int64_t n) {
+  if constexpr (!std::is_floating_point_v<T>) return false;
+  Key<T> found = 0;  // as wide as the scores, so that the loop is made of vectors
+  if (!mask) for (int64_t i = 0; i < n; ++i) found |= row[i] != row[i];
+  else for (int64_t i = 0; i < n; ++i) found |= row[i] != row[i] && mask[i];
+  return found != 0;
+}
+
 /// Collects the entries of a row that take part, and returns how many there are. The others get rank 0.
 template <class T>
 inline int64_t collect(const T* row, const uint8_t* mask, int64_t n, Key<T> flip, Entries<Key<T>> entries, T* out) {
@@ -263,19 +274,23 @@ void rank_row(const T* row, const uint8_t* mask, int64_t n, bool descending, Wor
 
 constexpr double kNanoseconds = 5;  // for one entry, about
 
-/// Returns 0, or 1 when memory ran out.
+/// Returns 0, 1 when memory ran out, or 2 where there is NaN.
 template <class T>
 int rank_rows(const T* scores, const uint8_t* mask, int64_t rows, int64_t n, bool descending, int threads, T* out) {
   const double row_cost = kNanoseconds * double(n + 4);
   const int64_t together = std::max<int64_t>(1, int64_t(50e3 / row_cost));
   const int64_t chunks = (rows + together - 1) / together;
   if (double(rows) * row_cost < 200e3) threads = 1;
+  std::atomic<bool> nan{false};
   const bool done = parallel::parallel_for(chunks, threads, [&](int64_t chunk) {
     Workspace<T> space;
-    for (int64_t b = chunk * together; b < std::min(rows, (chunk + 1) * together); ++b)
-      rank_row(scores + b * n, mask ? mask + b * n : nullptr, n, descending, space, out + b * n);
+    for (int64_t b = chunk * together; b < std::min(rows, (chunk + 1) * together); ++b) {
+      const uint8_t* own_mask = mask ? mask + b * n : nullptr;
+      if (has_nan(scores + b * n, own_mask, n)) nan.store(true, std::memory_order_relaxed);
+      else rank_row(scores + b * n, own_mask, n, descending, space, out + b * n);
+    }
   });
-  return done ? 0 : 1;
+  return !done ? 1 : nan ? 2 : 0;
 }
 
 }  // namespace

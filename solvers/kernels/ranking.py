@@ -15,11 +15,11 @@ DTYPES = (torch.float32, torch.float64, torch.int32, torch.int64)
 """The scores that the kernel takes."""
 
 
-def ranks(scores: Tensor, mask: Tensor | None = None, descending: bool = False) -> Tensor:
-    """Stable ranks 1, 2, ... of the entries in the mask, 0 outside.  # (B, n) -> (B, n)
+def ranks(scores: Tensor, mask: Tensor | None = None, descending: bool = False) -> Tensor | None:
+    """Stable ranks 1, 2, ... of the entries in the mask, 0 outside; None where one of those is NaN.  # (B, n) -> (B, n)
 
-    `scores` is of one of `DTYPES` and without NaN in the mask, `mask` is boolean and of the same shape, both on the CPU. The
-    ranks have the dtype of the scores.
+    `scores` is of one of `DTYPES`, `mask` is boolean and of the same shape, both on the CPU. The ranks have the dtype of the
+    scores.
     """
     scores = scores.contiguous()
     mask = None if mask is None else mask.contiguous()
@@ -38,6 +38,8 @@ def ranks(scores: Tensor, mask: Tensor | None = None, descending: bool = False) 
         torch.get_num_threads(),
         out.data_ptr(),
     )
+    if failed == 2:
+        return None
     if failed:
         raise MemoryError(f"ranks: no memory to rank {rows} rows of {n} entries.")
     return out

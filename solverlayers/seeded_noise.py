@@ -1,0 +1,104 @@
+"""Noise that is a function of a seed, by the compiled kernel: made in one pass, and made again instead of being kept.
+
+A law comes as a table of what belongs to its quantiles: the quantile itself, or the score there. See `noise.cpp` among the
+kernels for how numbers are made of a seed; the seed comes from torch's generator, so `torch.manual_seed` governs them all.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .native import library
+
+_DIGITS, _OCTAVES = 6, 32  # as in the kernel
+_WHOLE = 2.0 ** (23 - _DIGITS)
+"""Into how many parts a float32 number can cut a cell."""
+
+
+def probabilities() -> Tensor:
+    """Where the cells of one half of a table start, from 2^-33 to 1/2, in float64."""
+    digits = 1 + torch.arange(2**_DIGITS, dtype=torch.float64) / 2**_DIGITS
+    exponents = torch.arange(-_OCTAVES - 1, -1, dtype=torch.float64)
+    return torch.cat([(2 ** exponents.unsqueeze(1) * digits).flatten(), torch.tensor([0.5], dtype=torch.float64)])
+
+
+def table(lower: Tensor, upper: Tensor) -> Tensor:
+    """The kernel's table of values at the quantiles of `probabilities()` and their complements.  # (P,), (P,) -> (2 P, 2)"""
+    values = torch.stack([lower, upper])
+    slopes = torch.cat([values.diff(dim=1) / _WHOLE, values.new_zeros(2, 1)], 1)
+    return torch.stack([values, slopes], -1).flatten(0, 1).float().contiguous()
+
+
+def can_serve(like: Tensor) -> bool:
+    """Whether the kernel draws for scores such as these, be it inside a graph of `torch.compile`."""
+    return like.dtype == torch.float32 and like.is_cpu and not torch._C._are_functorch_transforms_active() and _is_there()
+
+
+def _is_there() -> bool:
+    return library() is not None
+
+
+_is_there._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def new_seed() -> Tensor:
+    return torch.randint(2**63 - 1, ())
+
+
+def sample(table: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Numbers of a new seed.  # -> shape"""
+    if torch.compiler.is_compiling():
+        return torch.ops.solverlayers.noise(new_seed(), table, shape)
+    return add(table, int(new_seed()), 1.0, None, shape)
+
+
+@torch.library.custom_op("solverlayers::noise", mutates_args=(), schema="(Tensor seed, Tensor table, SymInt[] shape) -> Tensor")
+def _operator(seed: Tensor, table: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return add(table, int(seed), 1.0, None, tuple(shape))
+
+
+@_operator.register_fake
+def _(seed: Tensor, table: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return table.new_empty(shape)
+
+
+def add(table: Tensor, seed: int, scale: float, base: Tensor | None, shape: tuple[int, ...]) -> Tensor:
+    """`base + scale z`, with `base` repeated over the leading dimensions of `shape`; without one, `scale z`.  # -> shape"""
+    out = torch.empty(shape)
+    base = None if base is None else base.contiguous()
+    period = out.numel() if base is None else base.numel()
+    address = None if base is None else base.data_ptr()
+    add, _ = _functions(library())
+    add(seed, table.data_ptr(), address, period, scale, out.numel(), torch.get_num_threads(), out.data_ptr())
+    return out
+
+
+def weigh(table: Tensor, seed: int, weights: Tensor, like: Tensor) -> Tensor:
+    """`sum_s weights[s, b] z[s, b, e]`, of the numbers that `add` makes of the seed.  # (S, *B), (*B, *E) -> (*B, *E)"""
+    out = torch.empty(like.shape)
+    weights = weights.float().contiguous()
+    samples, rows = len(weights), math.prod(weights.shape[1:])
+    _, weigh = _functions(library())
+    width = out.numel() // max(rows, 1)
+    weigh(seed, table.data_ptr(), weights.data_ptr(), samples, rows, width, torch.get_num_threads(), out.data_ptr())
+    return out
+
+
+class Functions(NamedTuple):
+    add: Any
+    weigh: Any
+
+
+@cache
+def _functions(build: ctypes.CDLL) -> Functions:
+    pointer, whole, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+    add, weigh = build.solverlayers_noise_add, build.solverlayers_noise_weigh
+    add.argtypes, add.restype = (whole, pointer, pointer, whole, ctypes.c_float, whole, number, pointer), None
+    weigh.argtypes, weigh.restype = (whole, pointer, pointer, whole, whole, whole, number, pointer), None
+    return Functions(add, weigh)
