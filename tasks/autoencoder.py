@@ -63,6 +63,12 @@ class Autoencoder(image_task.ImageTask):
         if config.centroid:
             self.centroids = nn.Parameter(torch.randn(config.groups, config.width, config.centroid))
 
+    def start(self) -> None:
+        """The decoder starts at the mean image: the first steps towards it would wipe out most of the code."""
+        mean = self.pixels(self.data("train")[0]).mean(0).flatten()
+        with torch.no_grad():
+            self.decoder[0][-1].bias.copy_(mean.clamp(1e-3, 1 - 1e-3).logit())
+
     @staticmethod
     def make_solver(config: Config) -> Solver:
         return make_solver(config.code)
