@@ -120,10 +120,13 @@ def adapt(task: VAE, way: SolverLayer | Estimator, steps: int = ADAPTATION) -> N
 
 def study(folder: Path, specs: list[str], draws: int = DRAWS) -> dict[str, Quality]:
     """Rules and estimators at the network of a finished run; `gradients.json` and `gradients.png` in its folder."""
+    from .vae import VAE
+
     run = Run.load(folder)
     if run.task != "vae" or not is_finished(folder):
         raise SpecError(f"{folder} holds no finished run of the task vae.")
     task = run.build()
+    assert isinstance(task, VAE)
     if not countable(task.config):
         raise SpecError(f"{task.config.categories}^{task.config.latents} codes are too many for the exact gradient.")
     with quiet():

@@ -49,9 +49,10 @@ class LatentImages(image_task.ImageTask):
 
     def start(self) -> None:
         if self.config.mean_start:
-            mean = self.pixels(self.data("train")[0]).mean(0).flatten()
+            mean, last = self.pixels(self.data("train")[0]).mean(0).flatten(), self.decoder[-1]
+            assert isinstance(last, nn.Linear)
             with torch.no_grad():
-                self.decoder[-1].bias.copy_(mean.clamp(1e-3, 1 - 1e-3).logit())
+                last.bias.copy_(mean.clamp(1e-3, 1 - 1e-3).logit())
 
     def make_optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
         return torch.optim.Adam(parameters, lr=self.config.lr, fused=True)
