@@ -301,6 +301,7 @@ def draw_quality(file: Path, qualities: Mapping[str, Quality], title: str) -> No
     )
     axes.set_xscale("log")
     axes.set_yscale("log")
+    axes.tick_params(axis="x", which="minor", labelsize=7, labelrotation=60)
     axes.set_xlabel("standard deviation / size of the exact gradient (left edge: none)")
     axes.set_ylabel("bias / size of the exact gradient")
     axes.set_title(title, fontsize=11, color=INK)
