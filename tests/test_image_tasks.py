@@ -134,13 +134,13 @@ CODES = [
 
 @pytest.mark.parametrize(("code", "rule", "projection"), CODES)
 def test_codes_learn(code, rule, projection, tmp_path):
-    settings = [*TINY_CODE, f"code={code}", "train_size=400", "epochs=1", "lr=0.01"]  # twenty steps
+    settings = [*TINY_CODE, f"code={code}", "train_size=500", "epochs=2", "batch=10", "lr=0.01"]  # a hundred steps
     result = trained("autoencoder", rule, settings, tmp_path, projection)
     untrained = running.train(
         Run.make("autoencoder", rule, projection, settings=[*settings, "lr=1e-30"]), tmp_path / "0", SILENT
     )
     metrics = result["metrics"]
-    assert metrics["loss"] < 0.9 * untrained.metrics()["loss"]
+    assert metrics["loss"] < 0.95 * untrained.metrics()["loss"]
     assert metrics["loss"] == pytest.approx(784 * metrics["reconstruction_error"], rel=1e-5)
     assert 0.2 < metrics["linear_accuracy"] <= 1
     assert 0 <= metrics["active_share"] <= 1
@@ -161,6 +161,15 @@ def test_the_code_is_the_solution_of_the_scores():
     error = (rebuilt - pictures / 255).square().flatten(1)
     torch.testing.assert_close(measured["reconstruction_error"], error.mean(1))
     torch.testing.assert_close(loss, error.sum(1).mean())
+
+
+def test_the_decoder_starts_at_the_mean_image():
+    task = build("autoencoder", "identity", TINY_CODE)
+    task.start()
+    last = task.decoder[0][-1]
+    mean = task.data("train")[0].double().mean(0).flatten() / 255
+    assert 0.05 < mean.min()
+    torch.testing.assert_close(last.bias.sigmoid().double(), mean, atol=1e-6, rtol=0)
 
 
 def test_centroids_are_the_nearest(tmp_path):
