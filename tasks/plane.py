@@ -26,6 +26,7 @@ def sweeps(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Path
 def draw_plane(file: Path, paths: Mapping[str, Path2D]) -> None:
     """The plane of rate and distortion, with lines of equal evidence lower bound (Alemi et al., 2018)."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(8, 5.5), layout="constrained")
     axes = figure.subplots()
@@ -34,10 +35,10 @@ def draw_plane(file: Path, paths: Mapping[str, Path2D]) -> None:
         for point, name in zip(points, names):
             axes.annotate(name, point, xytext=(5, 4), textcoords="offset points", fontsize=7, color=report.INK)
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
-    for total in range(int(left + low) // 10 * 10, int(right + high) + 10, 10):
+    for total in MaxNLocator(8).tick_values(left + low, right + high):
         axes.plot([left, right], [total - left, total - right], color=report.LIGHT, linewidth=0.7, zorder=0)
         if low < total - right < high:
-            axes.annotate(f"{total}", (right, total - right), fontsize=7, color="gray", va="center")
+            axes.annotate(f"{total:g}", (right, total - right), fontsize=7, color="gray", va="center")
     axes.set(xlim=(left, right), ylim=(low, high), xlabel="rate R, nats", ylabel="distortion D, nats (unseen images)")
     axes.set_title("grey lines: equal D + R, the negative ELBO", fontsize=10, color=report.INK)
     axes.legend(frameon=False, fontsize=9)
