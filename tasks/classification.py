@@ -109,7 +109,8 @@ class Classification(image_task.ImageTask):
             k = row_of[name]
             versions[k].append(changed[k].cpu())
             answers[k].append(int(seen[k]))
-        rows = [Row(name.replace("_", " "), torch.stack(versions[k]), answers[k], int(labels[k])) for name, k in row_of.items()]
+        truth = [[int(label)] * (1 + len(SEVERITIES)) for label in labels]
+        rows = [Row(name.replace("_", " "), torch.stack(versions[k]), answers[k], truth[k]) for name, k in row_of.items()]
         title = f"{self.note}, clean and corrupted (severities 1 to 5): the class that is seen; red: wrong"
         draw_answers(folder / "predictions.png", rows, title, ["clean", *map(str, SEVERITIES)])
 

@@ -15,12 +15,12 @@ from .report import BAD, GOOD, INK, save
 
 @dataclass(frozen=True)
 class Row:
-    """Images (K, C, H, W) in [0, 1], all of a picture alike, behind their name; of each the class that is seen, if any."""
+    """Images (K, C, H, W) in [0, 1], all of a picture alike, behind their name; of each what is seen and what is true."""
 
     name: str
     images: Tensor
     seen: Sequence[int] = ()
-    truth: int | None = None
+    truth: Sequence[int] = ()
 
 
 def draw_rows(file: Path, rows: Mapping[str, Tensor], title: str) -> None:
@@ -29,7 +29,7 @@ def draw_rows(file: Path, rows: Mapping[str, Tensor], title: str) -> None:
 
 
 def draw_answers(file: Path, rows: Sequence[Row], title: str, columns: Sequence[str] = ()) -> None:
-    """Rows below each other, under the names of their columns; a class that is seen is green where it is the true one.
+    """Rows below each other, under the names of their columns; what is seen is green where it is true.
 
     All is one mosaic: an `Axes` for each image would take a second and more to lay out.
     """
@@ -38,7 +38,10 @@ def draw_answers(file: Path, rows: Sequence[Row], title: str, columns: Sequence[
     count, _, height, width = rows[0].images.shape
     above = height // 3 if rows[0].seen else 2  # room for the class
     mosaic = torch.cat([torch.cat(list(functional.pad(row.images, (1, 1, above, 1), value=1.0)), 2) for row in rows], 1)
-    figure = Figure(figsize=(2.4 + 0.8 * count, 0.8 + 0.8 * len(rows) * (above + 1 + height) / height), layout="constrained")
+    figure = Figure(
+        figsize=(2.4 + 0.8 * count * width / height, 0.8 + 0.8 * len(rows) * (above + 1 + height) / height),
+        layout="constrained",
+    )
     figure.suptitle(title, fontsize=11, color=INK)
     axes = figure.subplots()
     axes.imshow(mosaic.permute(1, 2, 0).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
@@ -48,8 +51,8 @@ def draw_answers(file: Path, rows: Sequence[Row], title: str, columns: Sequence[
     axes.tick_params(length=0, labeltop=True, labelbottom=False)
     axes.spines[:].set_visible(False)
     for k, row in enumerate(rows):
-        for j, answer in enumerate(row.seen):
+        for j, (answer, truth) in enumerate(zip(row.seen, row.truth, strict=True)):
             place = (j + 0.5) * (width + 2), k * step + above / 2
-            colour = GOOD if answer == row.truth else BAD
+            colour = GOOD if answer == truth else BAD
             axes.text(*place, str(answer), ha="center", va="center", fontsize=9, color=colour)
     save(figure, file)

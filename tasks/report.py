@@ -33,6 +33,7 @@ LABELS = {
     "bce_plus_kl": "cross-entropy + KL, nats",
     "auxiliary_loss": "loss of the rule's own network",
     "exact_match": "exact match",
+    "element_accuracy": "right positions",
     "train_exact_match": "exact match in training",
     "solver_share": "share of training spent in the solver",
     "hamming": "hamming (share of wrong entries)",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 TASKS = {
     "sorting": "Sorting",
+    "sorting_digits": "SortingDigits",
     "autoencoder": "Autoencoder",
     "classification": "Classification",
     "shortest_path": "ShortestPath",
