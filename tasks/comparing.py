@@ -137,7 +137,7 @@ def cell(row: Mapping[str, Any], name: str) -> str:
         return "-"
     if report.is_share(name):
         return f"{100 * mean:.2f}" + (f" ± {100 * spread:.2f} %" if spread is not None else " %")
-    return f"{mean:.3g}" + (f" ± {spread:.2g}" if spread is not None else "")
+    return f"{mean:.4g}" + (f" ± {spread:.2g}" if spread is not None else "")
 
 
 def write_comparison(task: str, results: Results, failures: Mapping[str, str], folder: Path) -> list[dict[str, Any]]:
