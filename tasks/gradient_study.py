@@ -34,10 +34,11 @@ _CHUNK = 1 << 12
 
 @dataclass(frozen=True)
 class Quality:
-    """Gradients of the expected distortion, beside the exact one; relative to its size, averages over images.
+    """Gradients of the expected distortion beside the exact one, with norms over all images together.
 
     bias: `|E g - exact| / |exact|`, the squared distance corrected for the variance of the mean; std: the standard deviation of
-    `g`; cosine: between the mean gradient and the exact one.
+    `g` around its mean, `/ |exact|`; cosine: between the mean gradient and the exact one. An image whose posterior is certain
+    has next to no gradient, so relative errors of single images would have no mean.
     """
 
     bias: float
@@ -86,17 +87,13 @@ def quality(task: VAE, way: SolverLayer | Estimator, images: Tensor, draws: int 
     """How good the gradients of a layer or an estimator are at these images."""
     mode = way.training
     way.train(isinstance(way, SolverLayer))  # a layer draws in training alone; an estimator is measured and not changed
-    exact = exact_gradient(task, images).flatten(1)
-    g = gradients(task, way, images, draws).flatten(2)
+    exact = exact_gradient(task, images).flatten()
+    g = gradients(task, way, images, draws).flatten(1)
     way.train(mode)
-    mean, size = g.mean(0), exact.norm(dim=-1)
-    variance = (g - mean).square().sum(-1).mean(0)
-    distance = ((mean - exact).square().sum(-1) - variance / (draws - 1)).clamp_min(0).sqrt()
-    return Quality(
-        bias=float((distance / size).mean()),
-        std=float((variance.sqrt() / size).mean()),
-        cosine=float(torch.cosine_similarity(mean, exact, dim=-1).mean()),
-    )
+    mean, size = g.mean(0), exact.norm()
+    variance = (g - mean).square().sum(1).mean()
+    distance = ((mean - exact).square().sum() - variance / (draws - 1)).clamp_min(0).sqrt()
+    return Quality(float(distance / size), float(variance.sqrt() / size), float(torch.cosine_similarity(mean, exact, dim=0)))
 
 
 def adapt(task: VAE, way: SolverLayer | Estimator, steps: int = ADAPTATION) -> None:
