@@ -39,6 +39,7 @@ class Config(image_task.Config):
     width: int = 16  # units of a group
     centroid: int = 0  # dimensions of a learned centroid; then scores are squared distances to centroids, negative. 0: none
     hidden: tuple[int, ...] = (256, 128)  # widths of the encoder; the decoder has them in reverse
+    mean_start: bool = True  # the decoder starts at the mean image; else at grey, and its first steps wipe out most of the code
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -64,7 +65,8 @@ class Autoencoder(image_task.ImageTask):
             self.centroids = nn.Parameter(torch.randn(config.groups, config.width, config.centroid))
 
     def start(self) -> None:
-        """The decoder starts at the mean image: the first steps towards it would wipe out most of the code."""
+        if not self.config.mean_start:
+            return
         mean = self.pixels(self.data("train")[0]).mean(0).flatten()
         with torch.no_grad():
             self.decoder[0][-1].bias.copy_(mean.clamp(1e-3, 1 - 1e-3).logit())
