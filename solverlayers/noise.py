@@ -254,14 +254,14 @@ def _end_slope(coefficients: Tensor, spacing: float) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def _tables_of_law(kind: type[SmoothNoise], arguments: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+def _tables_of_law(kind: Callable[..., SmoothNoise], arguments: tuple[float, ...]) -> tuple[Tensor, Tensor]:
     noise = kind(*arguments)
     lower, upper = noise.quantiles(seeded_noise.probabilities())
     return seeded_noise.table(lower, upper), seeded_noise.table(noise.score(lower), noise.score(upper))
 
 
 @_constant
-def _seeded_tables(kind: type[SmoothNoise], *arguments: float) -> tuple[Tensor, Tensor]:
+def _seeded_tables(kind: Callable[..., SmoothNoise], *arguments: float) -> tuple[Tensor, Tensor]:
     """The kernel's tables of the law's quantiles and of the scores there."""
     return _tables_of_law(kind, arguments)
 

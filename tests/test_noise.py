@@ -9,10 +9,11 @@ import pytest
 import torch
 from scipy import stats
 
-from solverlayers import SolverLayer, gamma_sums
-from solverlayers.noise import Gaussian, Gumbel, Noise, SumOfGamma, TwoPointMargin
+from benchmarks.layers import peak_memory
+from solverlayers import SolverLayer, gamma_sums, native
+from solverlayers.noise import Gaussian, Gumbel, Noise, SumOfGamma, TwoPointMargin, draw_samples
 from solverlayers.rules import IMLE, Perturbed
-from solverlayers.solvers import Argmax, TopK
+from solverlayers.solvers import Argmax, Assignment, TopK
 
 SUMS = [(1, 1), (1, 10), (2, 5), (5, 10), (5, 11), (10, 10), (10, 30), (3, 200)]
 
@@ -235,3 +236,63 @@ def test_pairs_need_symmetric_noise_and_an_even_number():
         )
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
             SolverLayer(Argmax(), rule)
+
+
+KERNEL_LAWS = [Gaussian(2.0), Gumbel(0.5), SumOfGamma(5, 2.0, 20), SumOfGamma(2, 1.0, 10)]
+needs_kernel = pytest.mark.skipif(native.library() is None, reason="no compiled kernels")
+
+
+@pytest.mark.parametrize("noise", KERNEL_LAWS, ids=repr)
+def test_single_precision_has_the_same_law(noise):
+    z = draws(noise, 200_000, torch.float32)
+    assert stats.ks_2samp(z.numpy(), draws(noise, 200_000).numpy()).pvalue > 1e-3
+    assert abs(z.double().mean() - noise.mean) < 5 * z.std() / len(z) ** 0.5
+    pairs = z.double().reshape(-1, 2).T.corrcoef()[0, 1], z.double().reshape(2, -1).corrcoef()[0, 1]
+    assert all(abs(r) < 5 / len(z) ** 0.5 for r in pairs)
+
+
+@needs_kernel
+@pytest.mark.parametrize("noise", KERNEL_LAWS, ids=repr)
+def test_numbers_of_a_seed(noise):
+    """The same whatever the number of threads; the sum of weighted scores is that of the numbers that were added."""
+    base, weights = torch.randn(300, 70, generator=torch.Generator().manual_seed(1)), torch.rand(6, 300)
+    threads = torch.get_num_threads()
+    made = []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            torch.manual_seed(3)
+            draw = draw_samples(noise, base, 6)
+            made.append((draw.added_to(base, 0.7), draw.weighted_score(weights, base)))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(a, b) for a, b in zip(*made))
+    torch.manual_seed(3)
+    z = noise.sample(torch.empty(6, *base.shape))
+    assert torch.equal(made[0][0], base + 0.7 * z)
+    assert torch.allclose(draw.added_to(torch.zeros_like(base), 1.0), z)
+    expected = (weights.double().unsqueeze(-1) * noise.score(z.double())).sum(0)
+    assert torch.allclose(made[0][1].double(), expected, rtol=1e-3, atol=2e-3 * expected.abs().mean())
+
+
+@needs_kernel
+@pytest.mark.parametrize("noise", [Gaussian(), Gumbel(), SumOfGamma(2, 1.0, 10)], ids=repr)
+def test_a_perturbed_layer_keeps_one_copy_of_scores_and_solutions(noise):
+    """Forward and backward, in bytes; the tenth beyond two copies is the batch's own scores, mean and gradient."""
+    scores, samples = torch.rand(16, 20, 20, requires_grad=True), 20
+    layer = SolverLayer(Assignment(), Perturbed(0.1, samples, noise))
+    weights = torch.randn(16, 20, 20)
+    copy = samples * scores.numel() * scores.element_size()
+    assert peak_memory(lambda: torch.autograd.grad(layer(scores), scores, weights)) < 2.25 * copy
+
+
+@pytest.mark.parametrize("antithetic", [False, True])
+def test_the_short_way_is_the_gradient_of_the_surrogate(antithetic):
+    scores, weights = torch.randn(3, 5, requires_grad=True), torch.randn(3, 5)
+    layer = SolverLayer(TopK(2), Perturbed(0.5, 4, antithetic=antithetic))
+    made = []
+    for create_graph in (False, True):
+        torch.manual_seed(0)
+        made.append(torch.autograd.grad(layer(scores), scores, weights, create_graph=create_graph)[0])
+    assert torch.allclose(*made, atol=1e-4)
+    assert made[1].requires_grad
