@@ -18,8 +18,11 @@ from torch import Tensor, nn
 from solverlayers import Solver, SolverLayer
 from solverlayers.autograd import watch_gradient
 from solverlayers.estimators import Estimator
+from solverlayers.losses import SolverLoss
 from solverlayers.noise import Noise
 from solverlayers.rules import Rule
+
+from .specs import loss_target
 
 Batch = tuple[Tensor, ...]
 
@@ -117,24 +120,29 @@ class Task(LightningModule):
     """What the data are, where they are not made: their name, and of what they are a substitute."""
     takes_estimators: ClassVar[bool] = False
     """Whether an estimator may take the place of the layer; `surrogate` then gives the network that some of them train."""
+    takes_losses: ClassVar[bool] = False
+    """Whether a loss that calls the solver may take the place of the layer; `measure` then asks `compare`."""
 
     layer: SolverLayer
-    """The solver with its rule; there is none where an estimator takes its place."""
+    """The solver with its rule; there is none where an estimator or a loss takes its place."""
 
     def __init__(
         self,
         config: Any,
-        rule: Rule | Estimator,
+        rule: Rule | Estimator | SolverLoss,
         projection: str | None = None,
         noise: Noise | None = None,
         seed: int = 0,
     ):
         super().__init__()
         self.config, self.seed, self.noise = config, seed, noise
-        solver = self.make_solver(config)
         self.estimator = rule if isinstance(rule, Estimator) else None
+        self.loss = rule if isinstance(rule, SolverLoss) else None
+        solver = self.make_solver(config) if self.loss is None else self.loss.solver
         if isinstance(rule, Rule):
             self.layer = SolverLayer(solver, rule, projection=projection, noise=noise)
+        elif self.loss is not None and (projection is not None or noise is not None):
+            raise ValueError(f"{rule!r} compares the scores themselves; it takes neither a projection nor noise.")
         elif projection is not None or noise is not None:
             raise ValueError(f"{rule!r} draws from a distribution of its own; it takes neither a projection nor noise.")
         self.stopwatch = Stopwatch(solver)
@@ -189,9 +197,9 @@ class Task(LightningModule):
         return {}
 
     @property
-    def rule(self) -> Rule | Estimator:
+    def rule(self) -> Rule | Estimator | SolverLoss:
         """How the gradient passes."""
-        return self.layer.rule if self.estimator is None else self.estimator
+        return self.estimator or self.loss or self.layer.rule
 
     def solve(self, scores: Tensor, **instance: Tensor) -> Tensor:
         """The solutions of the layer; the rule's own loss and the gradient at the scores are noted.  # (B, *E) -> (B, *E)"""
@@ -203,6 +211,16 @@ class Task(LightningModule):
         else:
             self.agreement = self.layer.agreement(scores, y, **instance).expand(len(scores))
         return y
+
+    def compare(self, scores: Tensor, **known: Tensor) -> Tensor:
+        """The loss in the place of the layer, which takes of what is known what it is taught by.  # (B, *E) -> (B,)"""
+        assert self.loss is not None
+        if self.training:
+            scores = watch_gradient(scores, self.note_gradient)
+        target = loss_target(type(self.loss))
+        assert target is not None
+        loss: Tensor = self.loss(scores, known[target])
+        return loss
 
     def note_gradient(self, gradient: Tensor) -> None:
         """Take note of the gradient at the scores of a batch.  # (B, *E)"""

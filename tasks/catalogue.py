@@ -11,7 +11,7 @@ from solverlayers import solvers as solvers_module
 from solverlayers.projections import PROJECTIONS
 
 from .running import TASKS
-from .specs import ESTIMATORS, NOISES, RELAXATIONS, RULES, parameters
+from .specs import ESTIMATORS, LOSSES, NOISES, RELAXATIONS, RULES, parameters
 
 
 def summary(documented: object) -> str:
@@ -37,6 +37,7 @@ def listing() -> str:
         "tasks (solverlayers run TASK)": {name: task_summary(name) for name in TASKS},
         "rules (--rule)": {call(name, c): summary(c) for name, c in RULES.items()},
         "estimators (--rule, of tasks that take them too)": {call(name, c): summary(c) for name, c in ESTIMATORS.items()},
+        "losses (--rule, of tasks that take them too)": {call(name, c): summary(c) for name, c in LOSSES.items()},
         "projections (--projection)": {name: summary(c) for name, c in PROJECTIONS.items()},
         'relaxations (--rule "straight_through(RELAXATION)")': {call(name, c): summary(c) for name, c in RELAXATIONS.items()},
         "noise (--noise)": {call(name, c): summary(c) for name, c in NOISES.items()},
@@ -46,8 +47,8 @@ def listing() -> str:
 
 
 def call(name: str, cls: type) -> str:
-    """A name with its parameters, as a spec has them."""
-    known = ", ".join(p.name for p in parameters(cls))
+    """A name with its parameters, as a spec has them; the solver of a loss is that of the task."""
+    known = ", ".join(p.name for p in parameters(cls) if p.name != "solver")
     return f"{name}({known})" if known else name
 
 

@@ -36,6 +36,7 @@ LABELS = {
     "element_accuracy": "right positions",
     "train_exact_match": "exact match in training",
     "solver_share": "share of training spent in the solver",
+    "label_share": "paths that equal the label",
     "hamming": "hamming (share of wrong entries)",
     "regret": "regret",
     "cost_ratio": "cost / optimal cost",

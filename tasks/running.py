@@ -15,10 +15,24 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast, get_type_hints
 
-from .specs import SpecError, choose, make_noise, make_projection, make_rule, make_rule_or_estimator, parse_value, split_specs
+from .specs import (
+    SpecError,
+    choose,
+    make_noise,
+    make_projection,
+    make_rule,
+    make_rule_or_estimator,
+    make_rule_or_loss,
+    parse_value,
+    split_specs,
+)
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback, LightningModule
+
+    from solverlayers.estimators import Estimator
+    from solverlayers.losses import SolverLoss
+    from solverlayers.rules import Rule
 
     from .base import Task
 
@@ -126,7 +140,10 @@ class Run:
         kind = task_class(self.task)
         config = dataclasses.replace(kind.presets[self.preset], **self.config)
         shape = kind.shape(config)
-        if kind.takes_estimators:
+        rule: Rule | Estimator | SolverLoss
+        if kind.takes_losses:
+            rule = make_rule_or_loss(self.rule, shape, kind.make_solver(config))
+        elif kind.takes_estimators:
             rule = make_rule_or_estimator(self.rule, shape, partial(kind.surrogate, config))
         else:
             rule = make_rule(self.rule, shape)

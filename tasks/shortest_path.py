@@ -2,12 +2,13 @@
 
 A network sees a map as an RGB image and gives every cell a cost; the solver finds the cheapest way from one corner to the
 opposite one; the loss is its Hamming distance to the truly cheapest way. Costs themselves are never shown. A map counts if
-the path found has the optimal true cost.
+the path found has the optimal true cost. A loss of `solverlayers.losses` may take the place of the rule, such as
+`--rule "fenchel_young(samples=4)"`, or `two_stage`, which is taught by the true costs.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from solverlayers.solver import inner
 from solverlayers.solvers import GridShortestPath
 
 from . import base, report
-from .terrain import paint_tiles, photograph, terrain_costs, terrain_maps
+from .maps import MAPS
+from .specs import choose
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +35,21 @@ class Config(base.Config):
     one_cycle: bool = True  # paper: steps down, see `milestones`
     milestones: tuple[int, ...] = ()  # epochs after which the rate falls to a tenth; paper 30 and 40
     train_size: int = 5_000  # maps; paper 10,000
-    fresh: bool = True  # paper: one set, made once
+    fresh: bool = True  # maps drawn and seen anew in every step; paper: one set
+    maps: str = "made"  # one of `maps.MAPS`; paper "warcraft"
+    folder: str = ""  # of the Warcraft files, above 12x12/
     test_size: int = 1_000  # paper 1,000
     side: int = 12  # cells along one side of a map; paper 12 to 30
     pixels: int = 8  # of a cell, along one side
     variants: int = 6  # tiles for one terrain; paper 142 tiles in all
+    context: bool = True  # residual blocks, which see beyond a cell
     resnet18: bool = False  # paper: the first five layers of a ResNet18
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "maps", choose("source of maps", self.maps, MAPS))
+        if self.fresh and not MAPS[self.maps].changes:
+            raise ValueError(f"setting fresh=True; the images of {self.maps!r} are what they are, so it must be False.")
 
 
 class ShortestPath(base.Task):
@@ -58,11 +69,27 @@ class ShortestPath(base.Task):
             resnet18=True,
         ),
     }
+    presets["terrain"] = replace(
+        presets["quick"],
+        maps="terrain",
+        epochs=3,
+        batch=25,
+        lr=1e-2,
+        train_size=4_000,
+        fresh=False,
+        test_size=500,
+        context=False,
+    )
+    presets["warcraft"] = replace(presets["paper"], maps="warcraft")
     default_rule = "blackbox(step=20)"
+    takes_losses = True
+    columns = ("exact_match", "label_share", "cost_ratio", "cell_accuracy", "regret", "moved")
 
     def __init__(self, config: Config, *args: Any, **kwargs: Any):
         super().__init__(config, *args, **kwargs)
-        self.encoder = resnet18_costs(config.side) if config.resnet18 else patch_costs(config.pixels)
+        self.maps = MAPS[config.maps](config.side, config.pixels, config.variants, config.folder)
+        self.note = self.maps.note
+        self.encoder = resnet18_costs(config.side) if config.resnet18 else patch_costs(config.pixels, config.context)
 
     @staticmethod
     def make_solver(config: Config) -> Solver:
@@ -78,11 +105,30 @@ class ShortestPath(base.Task):
         return torch.optim.lr_scheduler.MultiStepLR(optimizer, [m * self.steps for m in self.config.milestones])
 
     def sample(self, size: int, generator: torch.Generator) -> base.Batch:
-        c = self.config
-        tiles = paint_tiles(c.variants, c.pixels, self.generator("tiles"))  # all maps are laid with the same tiles
-        maps = terrain_maps(size, c.side, c.side, generator)
-        costs = terrain_costs(maps)
-        return photograph(maps, tiles, generator), costs, self.make_solver(c)(costs)  # images, costs, cheapest paths
+        """Training maps, drawn with replacement where there are only so many."""
+        known = self.maps.count("train")
+        if known is None:
+            rows = torch.arange(size, device=self.device)
+        else:
+            rows = torch.randint(known, (size,), generator=generator, device=self.device)
+        return self.look("train", rows, generator)
+
+    def data(self, part: str) -> base.Batch:
+        """Images, costs and cheapest paths of a part, drawn without replacement."""
+        size, known = (self.config.train_size if part == "train" else self.config.test_size), self.maps.count(part)
+        if known is not None and size > known:
+            raise ValueError(f"setting {part}_size={size}; there are {known} maps in that part: {self.maps.note}.")
+        generator = self.generator(part)
+        if known is None:
+            rows = torch.arange(size, device=self.device)
+        else:
+            rows = torch.randperm(known, generator=generator, device=self.device)[:size]
+        pieces = rows.split(max(1, 1024 * 144 // self.config.side**2))  # painting takes memory
+        return tuple(torch.cat(column) for column in zip(*(self.look(part, piece, generator) for piece in pieces)))
+
+    def look(self, part: str, rows: Tensor, generator: torch.Generator) -> base.Batch:
+        """The maps of these rows of a part, as they look now."""
+        return self.maps.sample(part, rows, self.generator("tiles"), generator)
 
     def costs(self, images: Tensor) -> Tensor:
         """What a step on each cell seems to cost.  # (B, 3, H * P, W * P) uint8 -> (B, H, W)"""
@@ -90,24 +136,35 @@ class ShortestPath(base.Task):
 
     def measure(self, batch: base.Batch) -> tuple[Tensor, dict[str, Tensor]]:
         images, costs, truth = batch
-        path = self.solve(self.costs(images))
-        # On {0, 1} this is the Hamming distance, and unlike y (1 - y*) + (1 - y) y* its gradient is zero where y is right.
-        distance = (path - truth).abs().flatten(1).sum(1)
-        found, best = inner(costs, path, 2), inner(costs, truth, 2)
-        hamming = distance.detach() / truth[0].numel()
-        return distance.mean(), {
-            "exact_match": found <= best * (1 + 1e-5),  # several paths may have the optimal cost
-            "hamming": hamming,
-            "regret": found - best,
-            "cost_ratio": found / best,
-            "cell_accuracy": 1 - hamming,
-        }
+        seen = self.costs(images)
+        if self.loss is None:
+            path = self.solve(seen)
+            # On {0, 1} this is the Hamming distance, and unlike y (1 - y*) + (1 - y) y* its gradient is zero where y is right.
+            loss = (path - truth).abs().flatten(1).sum(1)
+        else:
+            path = self.stopwatch.solver(seen.detach())
+            loss = self.compare(seen, true_scores=costs, y_true=truth)
+        return loss.mean(), measurements(path.detach(), costs, truth)
 
     def draw(self, folder: Path) -> None:
         images, costs, truth = (column[:4] for column in self.test_data)
         seen = self.costs(images)
-        path = self.layer.solver(seen)
+        path = self.stopwatch.solver(seen)
         report.draw_maps(folder / "predictions.png", *(x.cpu() for x in (images, seen, costs, path, truth)))
+
+
+def measurements(path: Tensor, costs: Tensor, truth: Tensor) -> dict[str, Tensor]:
+    """How good paths are, by what they cost and by the label.  # (B, H, W) x 3 -> (B,) each"""
+    hamming = (path - truth).abs().flatten(1).mean(1)
+    found, best = inner(costs, path, 2), inner(costs, truth, 2)
+    return {
+        "exact_match": found <= best * (1 + 1e-5),  # several paths may have the optimal cost
+        "label_share": hamming == 0,
+        "hamming": hamming,
+        "regret": found - best,
+        "cost_ratio": found / best,
+        "cell_accuracy": 1 - hamming,
+    }
 
 
 class Residual(nn.Module):
@@ -127,14 +184,17 @@ def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.S
     return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
 
 
-def patch_costs(pixels: int, width: int = 16) -> nn.Sequential:
-    """Quarters of cells, then cells, a residual block each: small enough for two cores.  # (B, 3, H * P, W * P) -> (B, H, W)"""
+def patch_costs(pixels: int, context: bool, width: int = 16) -> nn.Sequential:
+    """Quarters of cells, then cells, for context a residual block each: small enough for two cores.
+
+    Shapes: (B, 3, H * P, W * P) -> (B, H, W).
+    """
     return nn.Sequential(
         nn.BatchNorm2d(3),
         convolution(3, width, pixels // 2, stride=pixels // 2),
-        Residual(width),
+        *([Residual(width)] if context else []),
         convolution(width, 2 * width, 2, stride=2),
-        Residual(2 * width),
+        *([Residual(2 * width)] if context else []),
         nn.Conv2d(2 * width, 1, 1),
         nn.Flatten(1, 2),
         nn.Softplus(),

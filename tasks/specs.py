@@ -16,17 +16,20 @@ from torch import nn
 
 from solverlayers import Solver
 from solverlayers import estimators as estimators_module
+from solverlayers import losses as losses_module
 from solverlayers import noise as noise_module
 from solverlayers import relaxations as relaxations_module
 from solverlayers import rules as rules_module
 from solverlayers import solvers as solvers_module
 from solverlayers.estimators import Baseline, Estimator
+from solverlayers.losses import SolverLoss
 from solverlayers.noise import Noise
 from solverlayers.projections import PROJECTIONS
 from solverlayers.relaxations import Relaxation
 from solverlayers.rules import DAB, Rule
 
 from .notebook_noise import NotebookSumOfGamma
+from .two_stage import TwoStageLoss
 
 
 class SpecError(ValueError):
@@ -41,8 +44,14 @@ def final_classes(module: types.ModuleType, base: type) -> dict[str, type]:
 
 
 def spec_name(cls: type) -> str:
-    """`StraightThrough` is `straight_through`, and `DAB` is `dab`."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower()
+    """`StraightThrough` is `straight_through`, `DAB` is `dab`, and `FenchelYoungLoss` is `fenchel_young`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower().removesuffix("_loss")
+
+
+def loss_target(cls: type[SolverLoss]) -> str | None:
+    """What a loss compares scores with, `"y_true"` or `"true_scores"`; None for one that needs anything else."""
+    given = [p.name for p in parameters(cls.forward) if p.name not in ("self", "scores")]
+    return given[0] if given in (["y_true"], ["true_scores"]) else None
 
 
 RULES: dict[str, type[Rule]] = final_classes(rules_module, Rule)
@@ -55,9 +64,14 @@ SOLVERS: dict[str, type[Solver]] = {
 }
 
 
-def parameters(cls: type) -> list[inspect.Parameter]:
-    """The parameters of a constructor that have a name."""
+def parameters(cls: Callable[..., Any]) -> list[inspect.Parameter]:
+    """The parameters of a constructor, or a function, that have a name."""
     return [p for p in inspect.signature(cls).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+
+
+LOSSES: dict[str, type[SolverLoss]] = {
+    name: c for name, c in final_classes(losses_module, SolverLoss).items() if loss_target(c)
+} | {spec_name(TwoStageLoss): TwoStageLoss}
 
 
 def choose(kind: str, name: str, known: Iterable[str]) -> str:
@@ -124,6 +138,22 @@ def make_rule_or_estimator(spec: str, shape: tuple[int, ...], network: Callable[
     """What `spec` names, for tasks that take both."""
     name = choose("rule or estimator", spec.partition("(")[0], [*RULES, *ESTIMATORS])
     return make_rule(spec, shape) if name in RULES else make_estimator(spec, network)
+
+
+def make_rule_or_loss(spec: str, shape: tuple[int, ...], solver: Solver) -> Rule | SolverLoss:
+    """What `spec` names, for tasks that take both.
+
+    >>> from solverlayers.solvers import Argmax
+    >>> make_rule_or_loss("structured_hinge(0.5)", (5,), Argmax())
+    StructuredHingeLoss(solver=Argmax(), margin=0.5, on_failure='raise')
+    """
+    name = choose("rule or loss", spec.partition("(")[0], [*RULES, *LOSSES])
+    if name in RULES:
+        return make_rule(spec, shape)
+    name, args, kwargs = _parse("loss", spec)
+    cls = LOSSES[choose("loss", name, LOSSES)]
+    loss: SolverLoss = _build("loss", cls, _bind("loss", cls, [solver, *args], kwargs))
+    return loss
 
 
 def _make_baseline(spec: str, network: Callable[[], nn.Module]) -> Baseline:
@@ -233,6 +263,7 @@ def _malformed(kind: str, spec: str) -> str:
         "rule": "'blackbox(step=20)'",
         "estimator": "'rebar(samples=2)'",
         "baseline": "'moving_average(0.9)'",
+        "loss": "'fenchel_young(samples=4)'",
         "noise": "'gaussian(0.1)'",
         "relaxation": "'softmax(0.5)'",
         "solver": "'topk(k=2)'",
