@@ -213,8 +213,8 @@ def test_bad_specs_of_losses(spec: str, message: str) -> None:
 
 def test_losses_take_no_projection() -> None:
     message = (
-        "TwoStageLoss(solver=GridShortestPath(neighbours=8), on_failure='raise') compares the scores themselves; it takes neither "
-        "a projection nor noise."
+        "TwoStageLoss(solver=GridShortestPath(neighbours=8), on_failure='raise') compares the scores themselves; it takes "
+        "neither a projection nor noise."
     )
     with pytest.raises(specs.SpecError, match=f"^{re.escape(message)}$"):
         Run.make("shortest_path", "two_stage", "std", settings=TINY)
