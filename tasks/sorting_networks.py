@@ -1,8 +1,7 @@
 """Networks that sort numbers: each gives tanh units that a solver may make hard, and reads the order from them.
 
-A network has `scores`, numbers (B, n) to units (B, bits), and `logits`, units to how likely an element stands at a position,
-(B, element, position). `Dense` is the paper's and must learn every order by itself. The others treat all elements alike, so
-what is learned of one is known of all; their `bits` are shared out evenly among the elements.
+`Dense` is the paper's and must learn every order by itself. The others treat all elements alike, so what is learned of one is
+known of all; their `bits` are shared out evenly among the elements.
 """
 
 from __future__ import annotations
@@ -11,12 +10,27 @@ import torch
 from torch import Tensor, nn
 
 
-class Dense(nn.Module):
-    """Dense layers with tanh: the encoder and decoder of Ramapuram & Webb (2020)."""
+class Network(nn.Module):
+    """A network for `n` numbers with layers of `width` units, the last before the solver of `bits`."""
 
     def __init__(self, n: int, width: int, bits: int):
         super().__init__()
         self.n = n
+
+    def scores(self, numbers: Tensor) -> Tensor:
+        """Units in (-1, 1).  # (B, n) -> (B, bits)"""
+        raise NotImplementedError
+
+    def logits(self, bits: Tensor) -> Tensor:
+        """How likely an element stands at a position.  # (B, bits) -> (B, element, position)"""
+        raise NotImplementedError
+
+
+class Dense(Network):
+    """Dense layers with tanh: the encoder and decoder of Ramapuram & Webb (2020)."""
+
+    def __init__(self, n: int, width: int, bits: int):
+        super().__init__(n, width, bits)
         self.encoder = nn.Sequential(
             nn.Linear(n, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, bits), nn.Tanh()
         )
@@ -29,17 +43,16 @@ class Dense(nn.Module):
         return self.decoder(bits).unflatten(1, (self.n, self.n))
 
 
-class Equivariant(nn.Module):
+class Equivariant(Network):
     """What networks share that treat all elements alike: features of each become its units, and those point at a position."""
 
-    def __init__(self, n: int, features: int, width: int, bits: int):
-        super().__init__()
+    def __init__(self, n: int, width: int, bits: int, features: int):
+        super().__init__(n, width, bits)
         if bits % n:
             raise ValueError(
                 f"setting bits={bits}: network {type(self).__name__.lower()!r} gives each of n={n} elements equally many; "
                 f"take a multiple of {n}."
             )
-        self.n = n
         self.encoder = nn.Sequential(nn.Linear(features, width), nn.Tanh(), nn.Linear(width, bits // n), nn.Tanh())
         self.decoder = nn.Linear(bits // n, n)
 
@@ -64,7 +77,7 @@ class Relation(Equivariant):
     units, sharpness = 32, 500.0
 
     def __init__(self, n: int, width: int, bits: int):
-        super().__init__(n, self.units, width, bits)
+        super().__init__(n, width, bits, self.units)
         self.own, self.other = (nn.Parameter(torch.empty(self.units).uniform_(-1, 1)) for _ in range(2))
         self.bias = nn.Parameter(torch.empty(self.units).uniform_(-1, 1))
 
@@ -80,7 +93,7 @@ class Attention(Equivariant):
     heads, layers, sharpness = 4, 2, 10.0
 
     def __init__(self, n: int, width: int, bits: int):
-        super().__init__(n, width, width, bits)
+        super().__init__(n, width, bits, width)
         self.embed = nn.Linear(1, width)
         layer = nn.TransformerEncoderLayer(width, self.heads, 2 * width, dropout=0.0, batch_first=True)
         self.mix = nn.TransformerEncoder(layer, self.layers, enable_nested_tensor=False)
@@ -89,4 +102,4 @@ class Attention(Equivariant):
         return self.mix(self.embed(self.sharpness * numbers.unsqueeze(-1)).tanh())
 
 
-NETWORKS: dict[str, type[nn.Module]] = {"dense": Dense, "relation": Relation, "attention": Attention}
+NETWORKS: dict[str, type[Network]] = {"dense": Dense, "relation": Relation, "attention": Attention}
