@@ -60,7 +60,7 @@ class Autoencoder(image_task.ImageTask):
         pixels = torch.Size(config.facts.shape).numel()
         scored = config.groups * (config.centroid or config.width)
         self.encoder = network((pixels, *config.hidden, scored), leak=0.0)
-        self.decoder = nn.Sequential(network((scored, *reversed(config.hidden), pixels), leak=0.0), nn.Sigmoid())
+        self.decoder = network((scored, *reversed(config.hidden), pixels), leak=0.0).append(nn.Sigmoid())
         if config.centroid:
             self.centroids = nn.Parameter(torch.randn(config.groups, config.width, config.centroid))
 
@@ -68,8 +68,10 @@ class Autoencoder(image_task.ImageTask):
         if not self.config.mean_start:
             return
         mean = self.pixels(self.data("train")[0]).mean(0).flatten()
+        last = self.decoder[-2]
+        assert isinstance(last, nn.Linear)
         with torch.no_grad():
-            self.decoder[0][-1].bias.copy_(mean.clamp(1e-3, 1 - 1e-3).logit())
+            last.bias.copy_(mean.clamp(1e-3, 1 - 1e-3).logit())
 
     @staticmethod
     def make_solver(config: Config) -> Solver:
