@@ -41,8 +41,8 @@ class Solution:
         >>> Solution(None, 4 * one, one > 1, torch.tensor([5.0, 4.0, torch.nan])).gap
         tensor([0.2500, 0.0000,    nan])
         """
-        distance = (self.bound - self.objective).abs()
-        return torch.where(distance == 0, 0, distance / self.objective.abs())
+        relative = (self.bound - self.objective).abs() / self.objective.abs()
+        return torch.where(self.bound == self.objective, 0, relative)
 
 
 def inner(a: Tensor, b: Tensor, event_dim: int) -> Tensor:

@@ -26,7 +26,7 @@ class GraphMatching(SearchedMatching, LawlerMatching):
 
     All vertices of the smaller graph are matched, or, with `partial`, those for which it pays: outliers stay alone, at a score
     of 0. `mask (B, n, m)` is False for pairs of vertices that may not be matched; a vertex without any allowed pair is padding.
-    The other fields are those of QuadraticAssignment.
+    `warm_start (B, n, m)` and the other fields are those of QuadraticAssignment.
 
     >>> path = torch.tensor([[[0, 1], [1, 2]]])  # 0 -> 1 -> 2
     >>> back = torch.tensor([[[2, 1], [1, 0]]])
@@ -52,10 +52,11 @@ class GraphMatching(SearchedMatching, LawlerMatching):
         edge_index1: Tensor,
         edge_index2: Tensor,
         mask: Tensor | None = None,
+        warm_start: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Good matchings.  # (B, n, m), (B, E1, E2), (B, 2, E1), (B, 2, E2), (B, n, m) -> (B, n, m), (B, E1, E2)"""
+        """Good matchings.  # (B, n, m), (B, E1, E2), (B, 2, E1), (B, 2, E2), (B, n, m), (B, n, m) -> (B, n, m), (B, E1, E2)"""
         problem = self._problem(vertices, edges, edge_index1, edge_index2, mask)
-        return self._solution(self._search(problem).partners, vertices, edges, edge_index1, edge_index2)
+        return self._solution(self._search(problem, warm_start).partners, vertices, edges, edge_index1, edge_index2)
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,10 @@ class ExactGraphMatching(GraphMatching):
         edge_index1: Tensor,
         edge_index2: Tensor,
         mask: Tensor | None = None,
+        warm_start: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Optimal matchings.  # (B, n, m), (B, E1, E2), (B, 2, E1), (B, 2, E2), (B, n, m) -> (B, n, m), (B, E1, E2)"""
-        found = self._proved(self._problem(vertices, edges, edge_index1, edge_index2, mask), self.nodes)
+        """Optimal matchings; data and solutions as those of GraphMatching."""
+        found = self._proved(self._problem(vertices, edges, edge_index1, edge_index2, mask), self.nodes, warm_start)
         y = self._solution(found.partners, vertices, edges, edge_index1, edge_index2)
         if found.status is not None:
             self._time_out(found.status, torch.cat([part.flatten(1) for part in y], 1))

@@ -90,20 +90,20 @@ class Square(NamedTuple):
     invalid: Tensor  # (B,) has NaN, or infinite numbers that do not forbid
 
 
-def search(problem: Problem, effort: Effort) -> Search:
+def search(problem: Problem, effort: Effort, start: Tensor | None = None) -> Search:
     """What `kernels.graph_matching.search` does, on any device: the same but for rounding and ties.  # -> (B, n)"""
     square = make_square(problem)
     failed = square.invalid.clone()
     infeasible = torch.zeros_like(failed)
     best = square.linear.new_full((len(failed),), torch.inf)
     best_x = torch.zeros_like(square.linear)
-    for start in range(effort.restarts):
-        x, lost = _begin(square, effort.seed, start)
+    others = effort.restarts - (start is not None)
+    if start is not None:
+        best, best_x = _improve(square, _started(square, start), best, best_x, effort, others)
+    for number in range(others):
+        x, lost = _begin(square, effort.seed, number)
         infeasible |= lost & ~failed
-        x = _descend(square, _walk(square, x, effort.iterations))
-        best, best_x = _keep(square, x, best, best_x)
-        if effort.exchanges:
-            best, best_x = _wander(square, x, best, best_x, effort, start)
+        best, best_x = _improve(square, _walk(square, x, effort.iterations), best, best_x, effort, number)
     status = torch.where(square.invalid, INVALID, torch.where(infeasible, INFEASIBLE, 0)).to(torch.uint8)
     partners = partners_of(square, best_x, problem.scores)
     return Search(partners.where(status[:, None] == 0, -1), status.cpu() if status.any() else None)
@@ -199,6 +199,16 @@ def _begin(square: Square, seed: int, start: int) -> tuple[Tensor, Tensor]:
     return (x if start == 0 else (x + random) / 2), failed
 
 
+def _started(square: Square, partners: Tensor) -> Tensor:
+    """The permutations that hold matchings of the problem as it came, and no other real pairs.  # (B, n) -> (B, N, N)"""
+    columns = square.column_names.argsort(1).gather(1, partners.clamp_min(0)).where(partners >= 0, -1)
+    columns = columns.gather(1, square.row_names)
+    order = torch.arange(square.linear.shape[1], device=columns.device)
+    chosen = torch.nn.functional.pad((columns.unsqueeze(2) == order).double(), (0, 0, 0, len(order) - columns.shape[1]))
+    real = (order < square.rows[:, None]).unsqueeze(2) & (order < square.columns[:, None]).unsqueeze(1)
+    return _assign(square, real.double() - (len(order) + 2) * chosen)[0]
+
+
 def _noise(seed: int, start: int, size: int, device: torch.device) -> Tensor:
     """Numbers in [0, 1) that depend on the arguments and their place alone (splitmix64).  # -> (N, N)"""
     at = torch.arange(1, size + 1, device=device)
@@ -268,6 +278,13 @@ def _exchange(x: Tensor, first: Tensor, second: Tensor, where: Tensor) -> Tensor
     out = x.clone()
     out[each, first], out[each, second] = x[each, second], x[each, first]
     return torch.where(where[:, None, None], out, x)
+
+
+def _improve(square: Square, x: Tensor, best: Tensor, best_x: Tensor, effort: Effort, start: int) -> tuple[Tensor, Tensor]:
+    """The best permutations so far and from x on.  # (B, N, N), (B,), (B, N, N) -> (B,), (B, N, N)"""
+    x = _descend(square, x)
+    best, best_x = _keep(square, x, best, best_x)
+    return _wander(square, x, best, best_x, effort, start) if effort.exchanges else (best, best_x)
 
 
 def _best_exchange(change: Tensor) -> tuple[Tensor, Tensor, Tensor]:

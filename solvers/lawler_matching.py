@@ -32,6 +32,7 @@ class LawlerMatching(QuadraticMatching):
     def solve_with_info(self, *scores: Tensor, **instance: Tensor) -> Solution:
         """The matchings with a proved bound, the better of dual ascent and messages; `solution` is the tuple."""
         y: Any = self(*scores, **instance)
+        instance.pop("warm_start", None)
         return self._info(y, self._problem(*scores, **instance), self.partners(y[0]), self._objective(scores, y))
 
     def tangent(self, *directions: Tensor, mask: Tensor | None = None, **instance: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,6 +20,9 @@ class ShortestPath(Solver):
 
     Distances are sums in the dtype of the scores, rounded after each addition, so a path is optimal up to that rounding: for
     the best accuracy pass float64. Integer costs are summed in float64, exactly as long as paths cost less than 2**53.
+
+    There is no warm start: potentials of other costs prove nothing once a cost has fallen below their difference, and even
+    where they do, a search from the source gains nothing from distances to the source.
     """
 
     sense = "min"

@@ -25,6 +25,10 @@ class QuadraticAssignment(SearchedMatching, CompleteAssignment):
     `mask (B, n, m)` does so, too, and makes rows and columns without any allowed pair padding. With `partial` any may stay
     alone at no cost: only pairs that lower the cost are made, so what it is worth to have a place is a negative score.
 
+    `warm_start (B, n, m)`, a matching that is allowed, such as the solution for similar scores, takes the place of the last
+    start, so that what is found is never worse than it; `restarts=1` searches from it alone. Raises InstanceError where it is
+    no such matching.
+
     Deterministic: starts depend on `seed` and on the places of rows and columns. Not exact, but mostly optimal up to 30
     rows; `solve_with_info` has a proved bound. `ExactQuadraticAssignment` proves optimality.
 
@@ -59,16 +63,30 @@ class QuadraticAssignment(SearchedMatching, CompleteAssignment):
         """Whether all solutions leave out as few as possible."""
         return not self.partial
 
-    def solve(self, scores: Tensor, flows: Tensor, distances: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Good matchings.  # (B, n, m), (B, n, n), (B, m, m), (B, n, m) -> (B, n, m)"""
-        return indicator(self._search(self._problem(scores, flows, distances, mask)).partners, scores)
+    def solve(  # type: ignore[override]
+        self,
+        scores: Tensor,
+        flows: Tensor,
+        distances: Tensor,
+        mask: Tensor | None = None,
+        warm_start: Tensor | None = None,
+    ) -> Tensor:
+        """Good matchings.  # (B, n, m), (B, n, n), (B, m, m), (B, n, m), (B, n, m) -> (B, n, m)"""
+        return indicator(self._search(self._problem(scores, flows, distances, mask), warm_start).partners, scores)
+
+    def solve_with_start(self, scores: Tensor, **instance: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Good matchings, and no start: one may change which matching is found."""
+        return self.solve(scores, **instance), None
 
     def solve_with_info(self, scores: Tensor, **instance: Tensor) -> Solution:
         """Good matchings with a bound: dual ascent up to 32 rows, Gilmore and Lawler's above.  # (B, n, m) -> Solution"""
         y = self(scores, **instance)
+        instance.pop("warm_start", None)
         return self._info(y, self._problem(scores, **instance), self.partners(y), self._objective(scores, y, **instance))
 
-    def offset(self, y: Tensor, flows: Tensor, distances: Tensor, mask: Tensor | None = None) -> Tensor:
+    def offset(  # type: ignore[override]
+        self, y: Tensor, flows: Tensor, distances: Tensor, mask: Tensor | None = None, warm_start: Tensor | None = None
+    ) -> Tensor:
         """What the pairs cost together.  # (*S, B, n, m) -> (*S, B)"""
         if mask is not None:
             rows, columns = real_lines(y, mask)
@@ -118,9 +136,16 @@ class ExactQuadraticAssignment(QuadraticAssignment):
 
     exact = True
 
-    def solve(self, scores: Tensor, flows: Tensor, distances: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Optimal matchings.  # (B, n, m), (B, n, n), (B, m, m), (B, n, m) -> (B, n, m)"""
-        found = self._proved(self._problem(scores, flows, distances, mask), self.nodes)
+    def solve(  # type: ignore[override]
+        self,
+        scores: Tensor,
+        flows: Tensor,
+        distances: Tensor,
+        mask: Tensor | None = None,
+        warm_start: Tensor | None = None,
+    ) -> Tensor:
+        """Optimal matchings.  # (B, n, m), (B, n, n), (B, m, m), (B, n, m), (B, n, m) -> (B, n, m)"""
+        found = self._proved(self._problem(scores, flows, distances, mask), self.nodes, warm_start)
         y = indicator(found.partners, scores)
         if found.status is not None:
             self._time_out(found.status, y)

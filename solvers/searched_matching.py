@@ -74,18 +74,43 @@ class SearchedMatching(QuadraticMatching):
             if getattr(self, name) < least:
                 raise ValueError(f"{type(self).__name__}: {name}={getattr(self, name)}; it must be at least {least}.")
 
-    def _search(self, problem: Problem) -> Search:
-        """The best matchings found."""
+    def _search(self, problem: Problem, warm_start: Tensor | None = None) -> Search:
+        """The best matchings found, `warm_start (B, n, m)` being the first one."""
+        start = None if warm_start is None else self._checked_start(problem, warm_start)
         if problem.scores.numel() == 0:
             return Search(problem.scores.new_full(problem.scores.shape[:2], -1, dtype=torch.int64), None)
         effort = Effort(self.restarts, self.iterations, self.exchanges, self.seed)
         backend = kernel if usable(problem.scores) else graph_search
-        found = backend.search(problem, effort)
+        found = backend.search(problem, effort, start)
         if found.status is not None:
             self._fail(found.status.to(problem.scores.device), problem.scores, problem.mask)
         return found
 
-    def _proved(self, problem: Problem, nodes: int) -> Search:
+    def _checked_start(self, problem: Problem, warm_start: Tensor) -> Tensor:
+        """The partners that it gives, if it is a solution of each instance.  # (B, n, m) -> (B, n)"""
+        name, (scores, mask) = type(self).__name__, problem[:2]
+        if warm_start.shape != scores.shape:
+            raise ValueError(
+                f"{name}: `warm_start` has shape {tuple(warm_start.shape)}; it needs to be matchings, of shape "
+                f"{tuple(scores.shape)} like the scores of pairs."
+            )
+        y = warm_start != 0
+        allowed = scores != (-torch.inf if problem.maximize else torch.inf)
+        allowed = allowed if mask is None else allowed & mask
+        wrong = (y & ~allowed).flatten(1).any(1) | (y.sum(1) > 1).any(1) | (y.sum(2) > 1).any(1)
+        if not problem.partial:
+            real = torch.ones_like(allowed) if mask is None else mask
+            wrong |= y.sum((1, 2)) < torch.minimum(real.any(1).sum(1), real.any(2).sum(1))
+        if wrong.any():
+            raise InstanceError(
+                f"{name}: `warm_start` of instance {first_instance(wrong)} is no matching of pairs that are allowed that "
+                f"leaves nobody out ({int(wrong.sum())} of {len(wrong)} instances). Use a solution for the same `mask`, or "
+                f"none.",
+                wrong,
+            )
+        return self.partners(warm_start)
+
+    def _proved(self, problem: Problem, nodes: int, warm_start: Tensor | None = None) -> Search:
         """The best matchings, with the status LIMIT where that is not proved."""
         size = sum(problem.scores.shape[1:]) if problem.partial else max(problem.scores.shape[1:])
         if size > graph_proof.LARGEST:
@@ -94,7 +119,7 @@ class SearchedMatching(QuadraticMatching):
                 f"{', as any may stay alone' if problem.partial else ''}; proofs reach {graph_proof.LARGEST}. Use "
                 f"{type(self).__name__.removeprefix('Exact')}, whose `solve_with_info` has a bound."
             )
-        found = self._search(problem)
+        found = self._search(problem, warm_start)
         partners, status, _ = graph_proof.prove(problem, found.partners, nodes)
         return Search(partners, status)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from solverlayers.errors import InfeasibleError, first_instance
-from solverlayers.solver import Solver
+from solverlayers.solver import Solution, Solver, inner
 
 from . import growing_trees
 from .common import check_mask, remove_mean
@@ -17,6 +17,7 @@ from .graph import Graph
 from .kernels import spanning_tree as kernel
 from .kernels import usable
 from .kernels.spanning_tree import Trees
+from .tree_proof import nested_sets
 
 
 def _finish(solver: Solver, trees: Trees, dtype: torch.dtype) -> Tensor:
@@ -29,6 +30,12 @@ def _finish(solver: Solver, trees: Trees, dtype: torch.dtype) -> Tensor:
             broken,
         )
     return solution.to(dtype)
+
+
+def _proved(scores: Tensor, y: Tensor, duals: dict[str, Tensor], event_dim: int) -> Solution:
+    """Trees with the duals that prove them, and are the bound."""
+    objective = inner(scores.double(), y.double(), event_dim)
+    return Solution(y, objective, torch.ones_like(objective, dtype=torch.bool), duals["level"].sum(1), duals)
 
 
 class EdgeTree(EdgeSolver):
@@ -44,6 +51,13 @@ class EdgeTree(EdgeSolver):
         backend = kernel if usable(scores) else growing_trees
         trees = backend.span(native(self, scores), edges, nodes, self.sense == "max", mask)
         return _finish(self, trees, scores.dtype)
+
+    def solve_with_info(self, scores: Tensor, **instance: Tensor) -> Solution:
+        """The best spanning trees, with duals that prove them and are the bound; see SpanningTree.  # (B, E) -> Solution"""
+        y = self(scores, **instance)
+        edges, nodes = self._edges(scores, instance.get("edge_index"), instance.get("mask"))
+        duals = nested_sets(native(self, scores.detach()), y != 0, edges, nodes, self.sense == "max")
+        return _proved(scores.detach(), y, duals, 1)
 
     def tangent(self, direction: Tensor, mask: Tensor | None = None, **instance: Tensor) -> Tensor:
         """`direction` less its mean: trees have the same number of edges.  # (*S, B, E) -> (*S, B, E)"""
@@ -66,6 +80,11 @@ class SpanningTree(EdgeTree):
 
     Ties go to the edges of lowest index: of all best trees, the one that Kruskal's algorithm finds. Costs are compared and
     never added, so trees are exact in every dtype.
+
+    `solve_with_info` adds `duals`, each (B, 2 n) for n nodes, of the nodes and then of sets of nodes, each of which joins two
+    nodes or sets before it: `parent` is the set around a node or set, or -1, and `level` is what it cost to join a set, never
+    less than for the sets in it (0 for nodes, and for sets that are not there). No edge costs less than the level of the first
+    set that holds both its ends, so no tree costs less than all levels together. For greatest scores it is never more.
 
     >>> solver = SpanningTree(Graph([[0, 1, 2], [1, 2, 0]]))
     >>> y = solver(torch.tensor([[3.0, 1.0, 2.0]]))
@@ -109,6 +128,14 @@ class MatrixTree(Solver):
         trees = backend.span_dense(native(self, scores), self.sense == "max", mask)
         return _finish(self, trees, scores.dtype)
 
+    def solve_with_info(self, scores: Tensor, **instance: Tensor) -> Solution:
+        """The best spanning trees, with duals that prove them and are the bound; see SpanningTree.  # (B, n, n) -> Solution"""
+        y = self(scores, **instance)
+        costs, n = native(self, scores.detach()), scores.shape[1]
+        pairs = torch.triu_indices(n, n, 1, device=scores.device)
+        sums, chosen = ((one + one.mT)[:, pairs[0], pairs[1]] for one in (costs, y))
+        return _proved(scores.detach(), y, nested_sets(sums, chosen != 0, pairs, n, self.sense == "max"), 2)
+
     def tangent(self, direction: Tensor, mask: Tensor | None = None, **instance: Tensor) -> Tensor:
         """Made symmetric, less its mean over the pairs, 0 on the diagonal.  # (*S, B, n, n) -> (*S, B, n, n)"""
         return remove_pair_mean(direction, mask)
@@ -150,7 +177,7 @@ class DenseSpanningTree(MatrixTree):
 
     Instance data: `mask` (B, n, n), False for pairs that are not joined; a pair needs both entries. Nodes that the mask joins
     to none are padding. An infinite cost takes an edge away too. Raises InfeasibleError, naming the instance, where what is
-    left is not connected, ValueError if matrices are not square.
+    left is not connected, ValueError if matrices are not square. See SpanningTree for the duals; their levels are sums of two.
 
     Ties go to the lowest pair, in row-major order of (i, j) with i < j. Costs of the two entries are added in the dtype of the
     scores, all else is exact.

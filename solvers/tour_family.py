@@ -59,8 +59,8 @@ class TourProblem(Solver):
                 stopped = tours.status == STOPPED
                 if (~stopped & (tours.status != SOLVED)).any():
                     self._fail(torch.where(stopped, SOLVED, tours.status), y)
-            objective = inner(scores, y, 2)
-            bound = objective.double() if tours.bound is None else tours.bound.minimum(objective.double())
+            objective = inner(scores.double(), y.double(), 2)
+            bound = objective if tours.bound is None else tours.bound.minimum(objective)
             proved = ~stopped if self.exact else objective - bound <= 1e-9 * objective.abs()
             return Solution(y, objective, proved, bound)
 

@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from solverlayers import Solver
 from solverlayers.solvers import kernels
+from solverlayers.solvers.program_family import ProgramSolver
 from solverlayers.solvers.wrappers.base import Wrapper
 
 from .catalogue import solvers
@@ -43,7 +44,8 @@ Wrappers stand with what they wrap in that example.
   example's may be solved otherwise; the class says so.
 * **exact**: solutions are optimal. **certificate**: what `solve_with_info` returns to check that with: duals by name, or a
   bound; "by its algorithm" where optimality rests on the algorithm alone.
-* **warm start**: takes `warm_start=`. **ragged**: takes `mask=`, for instances of different sizes in one batch.
+* **warm start**: takes `warm_start=`; "by engine": CP-SAT, SCIP and Gurobi do. **ragged**: takes `mask=`, for instances of
+  different sizes in one batch.
 * **checked against**: what its tests compare it with that was not written here (`enumeration`: all solutions, one by one).
 """
 
@@ -111,7 +113,7 @@ def takes(solver: Solver, name: str) -> bool:
     """Whether `solve`, or what it hands its keywords on to, has a parameter of that name."""
     while isinstance(solver, Wrapper):
         solver = solver.solver
-    methods = (getattr(solver, method, None) for method in ("solve", "_paths", "solve_instance"))
+    methods = (getattr(solver, method, None) for method in ("solve", "_paths", "_program", "solve_instance"))
     return any(name in inspect.signature(method).parameters for method in methods if callable(method))
 
 
@@ -182,7 +184,7 @@ def row(name: str) -> list[str]:
         _yes(stays_on_the_device(*found)),
         _yes(solver.exact and solver.linear),
         certificate(*found),
-        _yes(takes(solver, "warm_start")),
+        "by engine" if isinstance(solver, ProgramSolver) else _yes(takes(solver, "warm_start")),
         _yes(takes(solver, "mask")),
         ", ".join(checks) or "-",
     ]

@@ -7,10 +7,22 @@ from __future__ import annotations
 
 from itertools import combinations
 
+import networkx as nx
 import pytest
 import torch
 
-from solverlayers.solvers import Graph, MaxCardinalityMatching, MaxWeightMatching, PerfectMatching, grid_graph, kernels
+from solverlayers.solvers import (
+    DenseSpanningTree,
+    Graph,
+    MaxCardinalityMatching,
+    MaxDenseSpanningTree,
+    MaxSpanningTree,
+    MaxWeightMatching,
+    PerfectMatching,
+    SpanningTree,
+    grid_graph,
+    kernels,
+)
 
 compiled = pytest.mark.skipif(kernels.variant() == "none", reason="the kernel has the duals")
 COMPLETE = Graph(list(zip(*combinations(range(18), 2))), directed=False)
@@ -84,3 +96,92 @@ def test_single_precision_and_integers():
         info = MaxWeightMatching(COMPLETE).solve_with_info((100 * drawn(COMPLETE, False)).to(dtype))
         assert info.optimal.all()
         assert info.bound.dtype == torch.float64
+
+
+def around(parent: list[int], node: int) -> list[int]:
+    """The node and all sets that hold it, from the inside out."""
+    found = [node]
+    while parent[found[-1]] >= 0:
+        found.append(parent[found[-1]])
+    return found
+
+
+def prove_tree(
+    level: list[float], parent: list[int], edges: list[tuple[int, int, float]], tree: list[tuple[int, int]]
+) -> float:
+    """What no tree costs less than, by the sets alone; `tree` is held to be a tree of the same nodes."""
+    nodes = {v for u, v, _ in edges for v in (u, v)}
+    size = len(level) // 2
+    sets = [s for s in range(size, 2 * size) if s in parent]
+    assert all(parent.count(s) == 2 for s in sets)  # so that a set of k nodes holds k - 1 sets, itself among them,
+    assert len(sets) == max(len(nodes) - 1, 0)
+    assert [v for v in range(size) if parent[v] >= 0] == sorted(nodes if sets else [])
+    assert all(
+        level[s] <= level[parent[s]] for s in sets if parent[s] >= 0
+    )  # which weigh what they cost more than those within
+    assert sum(level) == sum(level[s] for s in sets)
+    for u, v, cost in edges:
+        others = around(parent, v)
+        assert u == v or cost >= level[next(s for s in around(parent, u) if s in others)]
+    assert len(nodes) <= 1 or nx.is_tree(nx.Graph(tree))
+    assert {v for pair in tree for v in pair} == (nodes if len(nodes) > 1 else set())
+    return sum(level)
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["real", "tied"])
+@pytest.mark.parametrize("solver", [SpanningTree, MaxSpanningTree])
+def test_trees_are_proved_by_nested_sets(solver, whole):
+    """Graphs that are shared, and each instance's own with padding, loops and parallel edges."""
+    g = torch.Generator().manual_seed(3)
+    sign = -1 if solver.sense == "max" else 1
+    own = torch.randint(0, 7, (6, 2, 30), generator=g)
+    own[:, :, :6] = torch.stack([torch.arange(6), torch.arange(1, 7)])
+    mask = torch.rand(6, 30, generator=g) < 0.8
+    mask[:, :6] = True
+    mask[0] = torch.arange(30) == 8  # one edge
+    mask[1] = False
+    scores = drawn(Graph(own[2]), whole)
+    cases = [(solver(graph), drawn(graph, whole), graph.edges, {}) for graph in (COMPLETE, GRID)]
+    cases.append((solver(), scores, own, {"edge_index": own.where(mask[:, None], -5), "mask": mask}))
+    for one, costs, edges, instance in cases:
+        info = one.solve_with_info(costs, **instance)
+        assert info.optimal.all()
+        for b, row in enumerate(costs):
+            use = instance["mask"][b] if instance else torch.ones_like(row, dtype=torch.bool)
+            ends = (edges if edges.ndim == 2 else edges[b])[:, use].T.tolist()
+            listed = [(u, v, sign * cost) for (u, v), cost in zip(ends, row[use].tolist())]
+            tree = [(u, v) for (u, v), taken in zip(ends, info.solution[b][use].tolist()) if taken]
+            level = [sign * x for x in info.duals["level"][b].tolist()]
+            least = prove_tree(level, info.duals["parent"][b].tolist(), listed, tree)
+            assert sign * info.bound[b].item() == pytest.approx(least, abs=1e-9)
+            assert sign * info.objective[b].item() == pytest.approx(least, abs=1e-9)
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["real", "tied"])
+@pytest.mark.parametrize("solver", [DenseSpanningTree, MaxDenseSpanningTree])
+def test_trees_in_matrices_are_proved_by_nested_sets(solver, whole):
+    g = torch.Generator().manual_seed(4)
+    sign = -1 if solver.sense == "max" else 1
+    scores = torch.randn(5, 9, 9, generator=g, dtype=torch.float64)
+    scores = (2 * scores).round() if whole else scores
+    mask = torch.ones(5, 9, 9, dtype=torch.bool)
+    mask[0, 3] = mask[0, :, 3] = False
+    mask[1, 5:, 7:] = mask[2, 1:, 1:] = False
+    info = solver().solve_with_info(scores, mask=mask)
+    assert info.optimal.all()
+    for b, (costs, allowed) in enumerate(zip(scores + scores.mT, mask & mask.mT)):
+        listed = [(u, v, sign * costs[u, v].item()) for u, v in combinations(range(9), 2) if allowed[u, v]]
+        tree = info.solution[b].triu(1).nonzero().tolist()
+        level = [sign * x for x in info.duals["level"][b].tolist()]
+        least = prove_tree(level, info.duals["parent"][b].tolist(), listed, tree)
+        assert sign * info.bound[b].item() == pytest.approx(least, abs=1e-9)
+        assert sign * info.objective[b].item() == pytest.approx(least, abs=1e-9)
+
+
+def test_infinite_gains_and_single_nodes():
+    info = MaxSpanningTree(Graph([[0, 1, 2], [1, 2, 0]])).solve_with_info(torch.tensor([[1.0, torch.inf, 3.0]]))
+    assert info.duals["level"].tolist() == [[0, 0, 0, torch.inf, 3, 0]]
+    assert info.duals["parent"].tolist() == [[4, 3, 3, 4, -1, -1]]
+    assert info.gap.tolist() == [0]
+    assert SpanningTree(Graph([], nodes=1)).solve_with_info(torch.rand(2, 0)).duals["parent"].tolist() == [[-1, -1]] * 2
+    assert DenseSpanningTree().solve_with_info(torch.rand(0, 4, 4)).duals["level"].shape == (0, 8)

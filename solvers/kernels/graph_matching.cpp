@@ -22,6 +22,7 @@ namespace {
 struct Settings {
   int64_t restarts, iterations, exchanges;  // exchanges: steps of tabu search from each local optimum
   int64_t seed;
+  int64_t warm;  // whether the caller gave matchings, the first start, in place of the last one
 };
 
 /// A number in [0, 1) that depends on the arguments alone (splitmix64).
@@ -39,17 +40,19 @@ double noise(int64_t seed, int64_t a, int64_t b, int64_t c) {
 class Search {
  public:
   Status solve(const Batch& batch, int64_t b, const Settings& settings, int64_t* partner) {
-    std::fill(partner, partner + batch.n, -1);
-    if (!form_.read(batch, b)) return kInvalid;
+    const bool valid = form_.read(batch, b);
     allocate();
+    const bool warm = valid && settings.warm && form_.permutation(partner, batch.m, p_);
+    std::fill(partner, partner + batch.n, -1);
+    if (!valid) return kInvalid;
     matching_.prepare(form_.size, form_.stride);
     double best = kInfinity;
-    for (int64_t start = 0; start < settings.restarts; ++start) {
+    const int64_t others = settings.restarts - warm;
+    if (warm) improve(settings, others, best);
+    for (int64_t start = 0; start < others; ++start) {
       if (!begin(settings.seed, start)) return kInfeasible;
       if (!walk(settings.iterations)) return kInfeasible;
-      descend();
-      keep(best);
-      if (settings.exchanges > 0) wander(settings, start, best);
+      improve(settings, start, best);
     }
     for (int i = 0; i < form_.rows; ++i)
       if (best_[i] < form_.columns) partner[form_.row_name(i)] = form_.column_name(best_[i]);
@@ -138,6 +141,13 @@ class Search {
   }
 
   // ---- exchanges ----
+
+  /// From p_ on; the best is kept.
+  void improve(const Settings& settings, int64_t start, double& best) {
+    descend();
+    keep(best);
+    if (settings.exchanges > 0) wander(settings, start, best);
+  }
 
   /// What it costs when i and j exchange their columns; gradient_ is that of p_.
   double change(int i, int j) const {
@@ -232,9 +242,10 @@ class Search {
 }  // namespace quadratic
 
 /// Writes the column of each row (-1: none) and the status of each instance; returns how many are not solved, -1 without memory.
+/// With `settings[4]`, `partners` are matchings to start from.
 extern "C" __attribute__((visibility("default"))) int64_t solverlayers_graph_matching_search(
     const quadratic::Batch* batch, const int64_t* settings, int64_t* partners, uint8_t* status, int64_t chunk, int threads) {
-  const quadratic::Settings chosen{settings[0], settings[1], settings[2], settings[3]};
+  const quadratic::Settings chosen{settings[0], settings[1], settings[2], settings[3], settings[4]};
   const bool done = parallel::parallel_for((batch->count + chunk - 1) / chunk, threads, [&](int64_t c) {
     quadratic::Search search;
     for (int64_t b = c * chunk; b < std::min(batch->count, (c + 1) * chunk); ++b)

@@ -103,12 +103,12 @@ def _pointer(tensor: Tensor) -> ctypes.c_void_p:
     return ctypes.c_void_p(tensor.data_ptr())
 
 
-def search(problem: Problem, effort: Effort) -> Search:
-    """Good matchings, by Frank-Wolfe and exchanges.  # -> (B, n)"""
-    partners = torch.empty(problem.scores.shape[:2], dtype=torch.int64)
+def search(problem: Problem, effort: Effort, start: Tensor | None = None) -> Search:
+    """Good matchings, by Frank-Wolfe and exchanges; matchings `start` take the place of the last start.  # (B, n) -> (B, n)"""
+    partners = torch.empty(problem.scores.shape[:2], dtype=torch.int64) if start is None else start.contiguous().clone()
     size = sum(problem.scores.shape[1:]) if problem.partial else max(problem.scores.shape[1:])
     work = effort.restarts * (10.0 * size**3 + 2.0 * effort.exchanges * size**2)
-    status = _call("search", problem, work, (ctypes.c_int64 * 4)(*effort), _pointer(partners))
+    status = _call("search", problem, work, (ctypes.c_int64 * 5)(*effort, start is not None), _pointer(partners))
     return Search(partners, status)
 
 

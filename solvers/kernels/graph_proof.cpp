@@ -85,27 +85,12 @@ class Prover {
 
   // ---- incumbents ----
 
-  /// Takes the caller's matching, whose rows and columns without a partner get those that stand for nobody.
+  /// Takes the caller's matching, unless it leaves out more than it has to.
   void read_incumbent(const Batch& batch, const int64_t* partner) {
     const int size = form_.size;
-    std::vector<int> position(batch.m, -1);
-    std::vector<char> taken(size, 0);
-    for (int k = 0; k < form_.columns; ++k) position[form_.column_name(k)] = k;
-    p_.assign(size, -1), best_p_.assign(size, -1);
+    p_.assign(form_.size, -1), best_p_.assign(form_.size, -1);
     best_ = kInfinity, slack_ = 0;
-    for (int i = 0; i < form_.rows; ++i) {
-      const int64_t name = partner[form_.row_name(i)];
-      if (name >= 0 && position[name] >= 0) taken[p_[i] = position[name]] = 1;
-    }
-    int real = 0, spare = form_.columns;
-    for (int i = 0; i < size; ++i) {
-      if (p_[i] >= 0) continue;
-      while (real < form_.columns && taken[real]) ++real;
-      const bool stands_for_nobody = i >= form_.rows;
-      if (stands_for_nobody && real < form_.columns) p_[i] = real++;
-      else if (spare < size) p_[i] = spare++;
-      else return;  // not a matching that leaves out as few as possible
-    }
+    if (!form_.permutation(partner, batch.m, p_.data())) return;
     offer(p_);
     slack_ = form_.integral ? 1 - 1e-6 : 1e-10 * weight(p_);
   }

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <vector>
 
 #include "simd.hpp"
 
@@ -90,6 +91,28 @@ class Form {
   int64_t matrix() const { return int64_t(size) * stride; }
   int row_name(int i) const { return row_name_[i]; }
   int column_name(int k) const { return column_name_[k]; }
+
+  /// The caller's matching of `m` columns as a permutation of the square; rows and columns without a partner get those that
+  /// stand for nobody. False if that is not possible: it leaves out more than it has to.
+  bool permutation(const int64_t* partner, int64_t m, int* p) const {
+    std::vector<int> position(m, -1);
+    std::vector<char> taken(size, 0);
+    for (int k = 0; k < columns; ++k) position[column_name_[k]] = k;
+    std::fill(p, p + size, -1);
+    for (int i = 0; i < rows; ++i) {
+      const int64_t name = partner[row_name_[i]];
+      if (name >= 0 && position[name] >= 0) taken[p[i] = position[name]] = 1;
+    }
+    int real = 0, spare = columns;
+    for (int i = 0; i < size; ++i) {
+      if (p[i] >= 0) continue;
+      while (real < columns && taken[real]) ++real;
+      if (i >= rows && real < columns) p[i] = real++;
+      else if (spare < size) p[i] = spare++;
+      else return false;
+    }
+    return true;
+  }
 
   /// What (i, k) and (j, l) cost together, i != j and k != l.
   double together(int i, int k, int j, int l) const {
