@@ -87,7 +87,6 @@ class Prover {
 
   /// Takes the caller's matching, unless it leaves out more than it has to.
   void read_incumbent(const Batch& batch, const int64_t* partner) {
-    const int size = form_.size;
     p_.assign(form_.size, -1), best_p_.assign(form_.size, -1);
     best_ = kInfinity, slack_ = 0;
     if (!form_.permutation(partner, batch.m, p_.data())) return;
