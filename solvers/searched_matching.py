@@ -76,7 +76,7 @@ class SearchedMatching(QuadraticMatching):
 
     def _search(self, problem: Problem, warm_start: Tensor | None = None) -> Search:
         """The best matchings found, `warm_start (B, n, m)` being the first one."""
-        start = None if warm_start is None else self._checked_start(problem, warm_start)
+        start = None if warm_start is None else self._start_partners(problem, warm_start)
         if problem.scores.numel() == 0:
             return Search(problem.scores.new_full(problem.scores.shape[:2], -1, dtype=torch.int64), None)
         effort = Effort(self.restarts, self.iterations, self.exchanges, self.seed)
@@ -86,7 +86,7 @@ class SearchedMatching(QuadraticMatching):
             self._fail(found.status.to(problem.scores.device), problem.scores, problem.mask)
         return found
 
-    def _checked_start(self, problem: Problem, warm_start: Tensor) -> Tensor:
+    def _start_partners(self, problem: Problem, warm_start: Tensor) -> Tensor:
         """The partners that it gives, if it is a solution of each instance.  # (B, n, m) -> (B, n)"""
         name, (scores, mask) = type(self).__name__, problem[:2]
         if warm_start.shape != scores.shape:

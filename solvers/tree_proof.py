@@ -17,11 +17,11 @@ def nested_sets(costs: Tensor, chosen: Tensor, edges: Tensor, nodes: int, larges
     count = len(costs)
     level, parent = np.zeros((count, 2 * nodes)), np.full((count, 2 * nodes), -1)
     found, columns = chosen.nonzero(as_tuple=True)
-    ends = edges[:, columns].T if edges.ndim == 2 else edges[found, :, columns]
+    pairs = edges[:, columns].T if edges.ndim == 2 else edges[found, :, columns]
     taken = costs[found, columns].double().cpu().numpy()
     order = np.lexsort((-taken if largest else taken, found.cpu().numpy()))
     starts = np.searchsorted(found.cpu().numpy()[order], np.arange(count + 1))
-    ends, taken = ends.cpu().numpy()[order], taken[order]
+    ends, taken = pairs.cpu().numpy()[order], taken[order]
     for b, (start, stop) in enumerate(pairwise(starts.tolist())):
         level[b, nodes : nodes + stop - start] = taken[start:stop]
         parent[b] = _joined(ends[start:stop].tolist(), nodes)

@@ -113,9 +113,9 @@ def _omniglot() -> ImageSet:
     note = "Omniglot at 28 x 28, split by drawer (a substitute for the file of Burda et al., 2016)"
     if ready is not None:
         with np.load(ready) as stored:
-            images = [torch.from_numpy(stored[f"{part}_x"]).unsqueeze(1) for part in ("train", "test")]
-            labels = [torch.from_numpy(stored[f"{part}_char"].astype(np.int64)) - 1 for part in ("train", "test")]
-        return ImageSet(images[0], labels[0], images[1], labels[1], note)
+            parts = [torch.from_numpy(stored[f"{part}_x"]).unsqueeze(1) for part in ("train", "test")]
+            classes = [torch.from_numpy(stored[f"{part}_char"].astype(np.int64)) - 1 for part in ("train", "test")]
+        return ImageSet(parts[0], classes[0], parts[1], classes[1], note)
     files = [fetch("omniglot", file, _OMNIGLOT + file, f"md5:{md5}") for file, md5 in _OMNIGLOT_ZIPS.items()]
     images, labels, drawers = read_omniglot(files)
     seen = drawers <= 15

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -57,11 +57,11 @@ class PairBatch(NamedTuple):
 def pad(pairs: Sequence[Pair], images: bool = False) -> PairBatch:
     """Pairs as one batch."""
     sides = [[pair.first for pair in pairs], [pair.second for pair in pairs]]
-    points, masks, edges, patches = zip(*(_pad_side(side, images) for side in sides))
-    truth = torch.zeros(len(pairs), points[0].shape[1], points[1].shape[1])
+    (points1, mask1, edges1, patches1), (points2, mask2, edges2, patches2) = (_pad_side(side, images) for side in sides)
+    truth = torch.zeros(len(pairs), points1.shape[1], points2.shape[1])
     for row, pair in zip(truth, pairs):
         row[pair.matches[:, 0], pair.matches[:, 1]] = 1
-    return PairBatch(*points, *masks, *edges, *patches, truth)
+    return PairBatch(points1, points2, mask1, mask2, edges1, edges2, patches1, patches2, truth)
 
 
 def _pad_side(sets: Sequence[Keypoints], images: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -297,10 +297,10 @@ def cut_patches(file: Path, points: Tensor) -> Tensor:
 
 def published(seed: int = 0) -> dict[str, Callable[[], list[Pair]]]:
     """The test sets by name; the frame gaps are all tens, and the seed is that of the split of Willow."""
-    sets: dict[str, Callable[[], list[Pair]]] = {f"willow_{n}": lambda n=n: willow(n, "test", seed) for n in WILLOW}
+    sets: dict[str, Callable[[], list[Pair]]] = {f"willow_{name}": partial(willow, name, "test", seed) for name in WILLOW}
     sets["pf_pascal"] = pf_pascal
     for scene in ("house", "hotel"):
-        sets |= {f"{scene}_gap{gap}": lambda s=scene, g=gap: frames(s, g) for gap in range(10, 101, 10)}
+        sets |= {f"{scene}_gap{gap}": partial(frames, scene, gap) for gap in range(10, 101, 10)}
     for kind in ("car", "motor"):
-        sets |= {f"{kind}_outliers{count}": lambda k=kind, c=count: vehicles(k, c) for count in (0, 10, 20)}
+        sets |= {f"{kind}_outliers{count}": partial(vehicles, kind, count) for count in (0, 10, 20)}
     return sets

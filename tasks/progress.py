@@ -53,7 +53,7 @@ class OneLine(ProgressBar):
         if self.bar is None:
             return
         self.bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", refresh=False)
-        headline = trainer.lightning_module.headline
+        headline = str(trainer.lightning_module.headline)
         known = trainer.callback_metrics.get(headline)
         if known is not None:
             self.bar.set_postfix_str(f"{headline.replace('_', ' ')} {readable(headline, float(known))}", refresh=False)

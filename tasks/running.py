@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from .specs import (
     SpecError,
@@ -241,7 +241,7 @@ def train_together(runs: Sequence[Run], folder: Path, hardware: Hardware) -> lis
     from .together import Together
 
     together = _fit(runs[0], folder, hardware, lambda: Together([_seeded(run) for run in runs]))
-    return None if together is None else [cast("Task", member) for member in together.members]
+    return None if together is None else together.members
 
 
 def _seeded(run: Run) -> Task:

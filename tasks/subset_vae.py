@@ -42,7 +42,10 @@ class Config(latent_images.Config):
 class SubsetVAE(latent_images.LatentImages):
     """Pixels -> scores -> noise -> projection -> the k greatest of every group -> logits of pixels."""
 
-    presets = {"quick": Config(), "paper": Config(epochs=100, train_size=60_000, test_size=10_000, hidden=(512, 256), mean_start=False)}
+    presets = {
+        "quick": Config(),
+        "paper": Config(epochs=100, train_size=60_000, test_size=10_000, hidden=(512, 256), mean_start=False),
+    }
     default_rule = "identity"
     headline = "bce_plus_kl"
     columns = ("bce_plus_kl", "train_bce_plus_kl", "bce", "kl", "score_size", "moved", "solver_share")

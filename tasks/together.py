@@ -6,7 +6,7 @@ The mathematics of a seed is that of a run alone; the noise that rules draw is n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningModule
@@ -21,20 +21,25 @@ class Together(LightningModule):
 
     def __init__(self, members: Sequence[Task]):
         super().__init__()
-        self.members = nn.ModuleList(members)
+        self.registered = nn.ModuleList(members)
         stacked, buffers = stack_module_state(list(members))
         self.stacked = nn.ParameterList(stacked.values())
         self.names = list(stacked), list(buffers)
         for index, buffer in enumerate(buffers.values()):
             self.register_buffer(f"stacked_buffer{index}", buffer)
-        self.members.requires_grad_(False)  # the stacked weights learn; members take them over when they are tested
-        self.first.note_gradient = self._note_gradients
+        self.registered.requires_grad_(False)  # the stacked weights learn; members take them over when they are tested
+        self.first.note_gradient = self._note_gradients  # type: ignore[method-assign]
         self.config, self.headline = self.first.config, self.first.headline
+
+    @property
+    def members(self) -> list[Task]:
+        """The tasks, one for each seed."""
+        return [cast(Task, member) for member in self.registered]
 
     @property
     def first(self) -> Task:
         """The member whose structure all the others share."""
-        return self.members[0]  # type: ignore[return-value]
+        return self.members[0]
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The stacked parameters and buffers by their names in a member."""

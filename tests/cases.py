@@ -60,8 +60,8 @@ from solverlayers.solvers.sorting import Permutation, Ranking, Sort
 from solverlayers.solvers.spanning_tree import DenseSpanningTree, MaxDenseSpanningTree, MaxSpanningTree, SpanningTree
 from solverlayers.solvers.transport import Transport
 from solverlayers.solvers.tsp import TSP, TourSearch
-from solverlayers.solvers.wrappers import Async, Cached, Parallel, Timed
 from solverlayers.solvers.vehicle_routing import ExactVehicleRouting
+from solverlayers.solvers.wrappers import Async, Cached, Parallel, Timed
 from solverlayers.testing import pad_at_end
 
 
@@ -378,7 +378,7 @@ def edits(n: int, m: int) -> Tensor:
     """All sets of pairs in the same order, and what they leave out on both sides.  # -> (V, n m + n + m)"""
     found = []
     for y in matchings(n, m, partial=True):
-        rows, columns = y.nonzero().T.tolist()
+        columns = y.nonzero()[:, 1].tolist()
         if columns == sorted(columns):
             found.append(torch.cat([y.flatten(), 1 - y.sum(1), 1 - y.sum(0)]))
     return torch.stack(found)

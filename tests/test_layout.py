@@ -16,7 +16,18 @@ FORBIDDEN = {
     "solvers": ("solverlayers.tasks", "solvers", "tasks"),
     "tasks": ("solvers", "tasks"),
 }
-HEAVY = ("scipy", "networkx", "joblib", "ortools", "torch_geometric", "lightning", "matplotlib", "pandas", "sympy", "torch._dynamo")
+HEAVY = (
+    "scipy",
+    "networkx",
+    "joblib",
+    "ortools",
+    "torch_geometric",
+    "lightning",
+    "matplotlib",
+    "pandas",
+    "sympy",
+    "torch._dynamo",
+)
 
 
 def modules(folder):
