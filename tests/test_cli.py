@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import solverlayers
+from solverlayers.oracle import Oracle
 from solverlayers.rules import Identity
 from solverlayers.tasks import catalogue, doctor, running, specs
 from solverlayers.tasks.cli import main
@@ -48,11 +49,11 @@ def test_list_names_everything_and_imports_no_training_code(tmp_path: Path) -> N
             ["run", "sortin"],
             f"unknown task 'sortin' (did you mean 'sorting'?); use one of: {', '.join(sorted(running.TASKS))}.",
         ),
-        (["run", "sorting", "--preset", "fast"], "unknown preset 'fast'; use one of: paper, quick."),
+        (["run", "sorting", "--preset", "fast"], "unknown preset 'fast'; use one of: paper, quick, recipe, recipe_15, ten."),
         (
             ["run", "sorting", "--set", "epoch=3"],
-            "unknown setting 'epoch' (did you mean 'epochs'?); use one of: batch, bits, epochs, fresh, lr, margin, n, "
-            "one_cycle, test_size, train_size, width.",
+            "unknown setting 'epoch' (did you mean 'epochs'?); use one of: batch, bits, epochs, fresh, hard, lr, "
+            "margin, n, network, one_cycle, test_size, train_size, width.",
         ),
         (
             ["run", "sorting", "--noise", "gausian"],
@@ -182,10 +183,10 @@ def test_compare_writes_a_table_and_does_nothing_twice(tmp_path: Path, capsys: p
 def test_compare_goes_on_when_a_rule_fails(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def diverging(self: Identity, oracle: object, theta: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return theta * torch.nan
+    def diverging(self: Identity, oracle: Oracle, theta: torch.Tensor) -> torch.Tensor:
+        return oracle(theta * torch.nan)
 
-    monkeypatch.setattr(Identity, "surrogate", diverging)
+    monkeypatch.setattr(Identity, "forward", diverging)
     command = ["compare", "sorting", "--rules", "identity,dab", "--seeds", "1", "--out", str(tmp_path), *options(*TINY)]
     assert main(command) == 1
     captured = capsys.readouterr()
