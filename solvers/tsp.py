@@ -63,7 +63,7 @@ class TourSearch(TourProblem):
     >>> places = torch.tensor([[0.0, 0.0], [2.0, 2.0], [0.0, 2.0], [2.0, 0.0]])
     >>> info = TourSearch().solve_with_info(torch.cdist(places, places)[None])
     >>> TourSearch().decode(info.solution), info.objective, info.optimal
-    ([[0, 2, 1, 3]], tensor([16.]), tensor([True]))
+    ([[0, 2, 1, 3]], tensor([16.], dtype=torch.float64), tensor([True]))
     """
 
     starts: int = 10
