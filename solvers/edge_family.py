@@ -9,7 +9,7 @@ from solverlayers.solver import Solver
 
 from .common import check_mask
 from .common import native as native
-from .graph import Graph, check_edges
+from .graph import Graph, check_edges, check_graph
 
 
 class EdgeSolver(Solver):
@@ -22,11 +22,7 @@ class EdgeSolver(Solver):
     graph: Graph | None
 
     def __post_init__(self) -> None:
-        if self.graph is not None and not isinstance(self.graph, Graph):
-            raise TypeError(
-                f"{type(self).__name__}: graph is a {type(self.graph).__name__}; expected a Graph. Use `Graph(edge_index)` or "
-                f"`Graph.from_networkx(graph)`."
-            )
+        check_graph(self, self.graph)
 
     def _edges(self, scores: Tensor, edge_index: Tensor | None, mask: Tensor | None) -> tuple[Tensor, int]:
         """The edges `(2, E)` or `(B, 2, E)` on the device of the scores, and how many nodes there are at most."""

@@ -118,6 +118,15 @@ class Graph:
         return start.int(), other[order].int(), number[order].int()
 
 
+def check_graph(solver: object, graph: object) -> None:
+    """Raises TypeError unless the field `graph` of a solver is a Graph or None."""
+    if graph is not None and not isinstance(graph, Graph):
+        raise TypeError(
+            f"{type(solver).__name__}: graph is a {type(graph).__name__}; expected a Graph. Use `Graph(edge_index)` or "
+            f"`Graph.from_networkx(graph)`."
+        )
+
+
 def check_edges(solver: Solver, graph: Graph | None, edge_index: Tensor | None, scores: Tensor, ends: str) -> None:
     """Refuses scores `(B, E)` that do not belong to the edges, of a shared graph or else of `edge_index` `(B, 2, E)`."""
     name = type(solver).__name__

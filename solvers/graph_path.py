@@ -11,7 +11,7 @@ from solverlayers.errors import InfeasibleError, first_instance
 
 from . import graph_sweeps
 from .common import check_mask
-from .graph import Graph, check_edges
+from .graph import Graph, check_edges, check_graph
 from .kernels import graph_path as kernel
 from .kernels import usable
 from .kernels.grid_path import Paths
@@ -55,11 +55,7 @@ class GraphShortestPath(ShortestPath):
     directed: bool = True
 
     def __post_init__(self) -> None:
-        if self.graph is not None and not isinstance(self.graph, Graph):
-            raise TypeError(
-                f"GraphShortestPath: graph is a {type(self.graph).__name__}; expected a Graph. Use `Graph(edge_index)` or "
-                f"`Graph.from_networkx(graph)`."
-            )
+        check_graph(self, self.graph)
         for name, node in (("source", self.source), ("target", self.target)):
             if node is not None and (node < 0 or (self.graph is not None and node >= self.graph.nodes)):
                 size = "" if self.graph is None else f" of {self.graph.nodes} nodes"

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from .constant import Constant
 from .engines import CPSAT, Engine, Program
-from .graph import Graph
+from .graph import Graph, check_graph
 from .program_family import InvalidInstance, ProgramSolver, zero_one
 
 
+@dataclass(frozen=True)
 class GraphProgram(ProgramSolver):
     """Programs on a graph that all instances share, the field `graph`, or on edges of their own.
 
@@ -23,15 +24,14 @@ class GraphProgram(ProgramSolver):
     integers, if there is no shared graph; `edge_mask` (B, E), False for padding among them.
     """
 
+    graph: Graph | None = None
+    engine: Engine = field(default_factory=CPSAT)
+    time_limit: float | None = 60.0
+
     binary = True
-    graph: Graph | None
 
     def __post_init__(self) -> None:
-        if self.graph is not None and not isinstance(self.graph, Graph):
-            raise TypeError(
-                f"{type(self).__name__}: graph is a {type(self.graph).__name__}; expected a Graph. Use `Graph(edge_index)` or "
-                f"`Graph.from_networkx(graph)`."
-            )
+        check_graph(self, self.graph)
 
     def tangent(self, direction: Tensor, mask: Tensor | None = None, **instance: Tensor) -> Tensor:
         """Solutions differ in every entry.  # (*S, B, n) -> (*S, B, n)"""
@@ -111,10 +111,6 @@ class MaxIndependentSet(NodeSet):
             [0., 1., 0.]])
     """
 
-    graph: Graph | None = None
-    engine: Engine = field(default_factory=CPSAT)
-    time_limit: float | None = 60.0
-
     sense = "max"
     hull = "independent sets"
     _most = 1.0
@@ -132,10 +128,6 @@ class MinVertexCover(NodeSet):
             [0., 1., 0.]])
     """
 
-    graph: Graph | None = None
-    engine: Engine = field(default_factory=CPSAT)
-    time_limit: float | None = 60.0
-
     sense = "min"
     hull = "vertex covers"
     _least = 1.0
@@ -152,10 +144,6 @@ class MaxCut(GraphProgram):
     tensor([[0., 1., 1.],
             [0., 0., 0.]])
     """
-
-    graph: Graph | None = None
-    engine: Engine = field(default_factory=CPSAT)
-    time_limit: float | None = 60.0
 
     sense = "max"
     hull = "cuts"

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from functools import cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from . import library
+from . import library, typed
 
 _POINTER, _SIZE, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 _LISTS = (*[_POINTER] * 4, _INT, *[_SIZE] * 3, _INT, *[_POINTER] * 4, _INT)
 _MATRICES = (*[_POINTER] * 3, *[_SIZE] * 2, _INT, *[_POINTER] * 4, _INT)
+_on_lists, _on_matrices = typed("arborescence", _LISTS), typed("arborescence_dense", _MATRICES)
 
 
 class Arborescences(NamedTuple):
@@ -48,7 +48,9 @@ def grow(
     if max(nodes, scores.shape[1]) >= 2**31:
         raise ValueError(f"The arborescence kernel takes fewer than 2**31 nodes and edges; got {nodes}, {scores.shape[1]}.")
     edges = edges.contiguous()
-    return _solve("", scores, mask, (edges.data_ptr(),), root, (edges.ndim == 3,), nodes, scores.shape[1:], largest, proof)
+    return _solve(
+        _on_lists, scores, mask, (edges.data_ptr(),), root, (edges.ndim == 3,), nodes, scores.shape[1:], largest, proof
+    )
 
 
 def grow_dense(scores: Tensor, root: Tensor, largest: bool, mask: Tensor | None = None, proof: bool = False) -> Arborescences:
@@ -56,11 +58,11 @@ def grow_dense(scores: Tensor, root: Tensor, largest: bool, mask: Tensor | None 
 
     As `grow`; nodes without any arc in the mask are not part of an instance.
     """
-    return _solve("dense_", scores, mask, (), root, (), scores.shape[1], (), largest, proof)
+    return _solve(_on_matrices, scores, mask, (), root, (), scores.shape[1], (), largest, proof)
 
 
 def _solve(
-    kind: str,
+    function: Callable[[ctypes.CDLL, torch.dtype], Callable[..., int]],
     scores: Tensor,
     mask: Tensor | None,
     edges: tuple[int, ...],
@@ -78,7 +80,7 @@ def _solve(
     parents = torch.empty(len(scores), 2 * nodes, dtype=torch.int64) if proof else None
     build = library()
     assert build is not None
-    failures = _function(build, kind, scores.dtype)(
+    failures = function(build, scores.dtype)(
         scores.data_ptr(),
         None if mask is None else mask.data_ptr(),
         *edges,
@@ -97,10 +99,3 @@ def _solve(
     if failures < 0:
         raise MemoryError(f"The arborescence kernel found no memory for scores of shape {tuple(scores.shape)}.")
     return Arborescences(out, status if failures else None, duals, parents)
-
-
-@cache
-def _function(build: ctypes.CDLL, kind: str, dtype: torch.dtype) -> Callable[..., int]:
-    function = getattr(build, f"solverlayers_arborescence_{kind}{str(dtype).removeprefix('torch.')}")
-    function.argtypes, function.restype = _MATRICES if kind else _LISTS, ctypes.c_int64
-    return function

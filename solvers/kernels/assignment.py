@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from . import library
+from . import library, typed
 
 SOLVED, INFEASIBLE, INVALID = 0, 1, 2
 SMALL = 8
@@ -17,6 +16,7 @@ SMALL = 8
 
 _NANOSECONDS_PER_ENTRY = 4
 _ARGUMENTS = [*[ctypes.c_void_p] * 5, *[ctypes.c_int64] * 3, ctypes.c_int, *[ctypes.c_void_p] * 4, ctypes.c_int64, ctypes.c_int]
+_function = typed("assignment", _ARGUMENTS)
 
 
 class Matching(NamedTuple):
@@ -32,13 +32,6 @@ class Matching(NamedTuple):
     duals: tuple[Tensor, Tensor] | None = None
     start: Tensor | None = None
     """`warm_start` for similar scores, NaN for instances that it would not help (their cold search is short)."""
-
-
-@cache
-def _function(build: ctypes.CDLL, dtype: torch.dtype) -> Any:
-    function = getattr(build, f"solverlayers_assignment_{str(dtype).removeprefix('torch.')}")
-    function.argtypes, function.restype = _ARGUMENTS, ctypes.c_int64
-    return function
 
 
 def _chunks(count: int, entries: int) -> tuple[int, int]:

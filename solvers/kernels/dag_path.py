@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import ctypes
-from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from . import library
+from . import library, typed
 
 SOLVED, INFEASIBLE, INVALID = 0, 1, 2
 
 _ARGUMENTS = [*[ctypes.c_void_p] * 7, *[ctypes.c_int64] * 3, *[ctypes.c_void_p] * 2, ctypes.c_int]
+_function = typed("dag_path", _ARGUMENTS)
 
 
 class Uses(NamedTuple):
@@ -21,13 +21,6 @@ class Uses(NamedTuple):
 
     times: Tensor
     status: Tensor | None = None
-
-
-@cache
-def _function(build: ctypes.CDLL, dtype: torch.dtype) -> Any:
-    function = getattr(build, f"solverlayers_dag_path_{str(dtype).removeprefix('torch.')}")
-    function.argtypes, function.restype = _ARGUMENTS, ctypes.c_int64
-    return function
 
 
 def best_paths(

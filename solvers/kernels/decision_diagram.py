@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
-from functools import cache
 
 import torch
 from torch import Tensor
 
 from ..decision_diagram import Diagram
-from . import library
+from . import library, typed
 
 _POINTER, _SIZE, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 _ARGUMENTS = (*[_POINTER] * 8, *[_SIZE] * 4, _POINTER, _POINTER, _SIZE, _SIZE, _INT, _POINTER, _POINTER, _INT)
+_function = typed("decision_diagram", _ARGUMENTS)
 
 
 def best_sets(scores: Tensor, diagram: Diagram, largest: bool, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
@@ -40,10 +39,3 @@ def best_sets(scores: Tensor, diagram: Diagram, largest: bool, mask: Tensor | No
     if failures < 0:
         raise MemoryError(f"The decision diagram kernel found no memory for {diagram!r}.")
     return out, status if failures else None
-
-
-@cache
-def _function(build: ctypes.CDLL, dtype: torch.dtype) -> Callable[..., int]:
-    function = getattr(build, f"solverlayers_decision_diagram_{str(dtype).removeprefix('torch.')}")
-    function.argtypes, function.restype = _ARGUMENTS, ctypes.c_int64
-    return function

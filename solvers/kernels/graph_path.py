@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from functools import cache
 
 import torch
 from torch import Tensor
 
-from . import library
+from . import library, typed
 from .grid_path import Paths
 
 Arcs = tuple[Tensor, Tensor, Tensor]
@@ -18,7 +17,9 @@ Arcs = tuple[Tensor, Tensor, Tensor]
 _POINTER, _SIZE = ctypes.c_void_p, ctypes.c_int64
 _RESULTS = [*[_POINTER] * 3, _SIZE, ctypes.c_int]
 _SHARED = [*[_POINTER] * 10, *[_SIZE] * 3, *_RESULTS[:3], ctypes.c_int]
+_function = typed("graph_path", _SHARED)
 _OWN = [*[_POINTER] * 3, ctypes.c_int, *[_POINTER] * 2, *[_SIZE] * 3, *_RESULTS]
+_own_function = typed("graph_path_own", _OWN)
 _TOGETHER = 4096
 """Nodes and edges of a piece of work for one thread."""
 
@@ -88,17 +89,3 @@ def _call(
     if failures < 0:
         raise MemoryError(f"The graph path kernel found no memory for {count} graphs of {nodes} nodes and {edges} edges.")
     return Paths(solution, status if failures else None, potential)
-
-
-@cache
-def _function(build: ctypes.CDLL, dtype: torch.dtype) -> Callable[..., int]:
-    function = getattr(build, f"solverlayers_graph_path_{str(dtype).removeprefix('torch.')}")
-    function.argtypes, function.restype = _SHARED, ctypes.c_int64
-    return function
-
-
-@cache
-def _own_function(build: ctypes.CDLL, dtype: torch.dtype) -> Callable[..., int]:
-    function = getattr(build, f"solverlayers_graph_path_own_{str(dtype).removeprefix('torch.')}")
-    function.argtypes, function.restype = _OWN, ctypes.c_int64
-    return function

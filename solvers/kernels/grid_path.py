@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import ctypes
-from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from . import library
+from . import library, typed
 
 SOLVED, UNREACHABLE, INVALID = 0, 1, 2
 
 _ARGUMENTS = [*[ctypes.c_void_p] * 4, *[ctypes.c_int64] * 3, ctypes.c_int, *[ctypes.c_void_p] * 3, ctypes.c_int]
+_function = typed("grid_path", _ARGUMENTS)
 
 
 class Paths(NamedTuple):
@@ -26,13 +26,6 @@ class Paths(NamedTuple):
     solution: Tensor
     status: Tensor | None
     distances: Tensor | None = None
-
-
-@cache
-def _function(build: ctypes.CDLL, dtype: torch.dtype) -> Any:
-    function = getattr(build, f"solverlayers_grid_path_{str(dtype).removeprefix('torch.')}")
-    function.argtypes, function.restype = _ARGUMENTS, ctypes.c_int64
-    return function
 
 
 def find(

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import ctypes
-from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from . import library
+from . import library, typed
 
 SOLVED, INFEASIBLE, INVALID, STOPPED, NOTHING_FOUND = range(5)
 
 _ARGUMENTS = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int]
+_function = typed("held_karp", _ARGUMENTS)
 
 
 class Tours(NamedTuple):
@@ -27,13 +27,6 @@ class Tours(NamedTuple):
     order: Tensor
     status: Tensor | None = None
     bound: Tensor | None = None
-
-
-@cache
-def _function(build: ctypes.CDLL, dtype: torch.dtype) -> Any:
-    function = getattr(build, f"solverlayers_held_karp_{str(dtype).removeprefix('torch.')}")
-    function.argtypes, function.restype = _ARGUMENTS, ctypes.c_int64
-    return function
 
 
 def shortest_tours(costs: Tensor, symmetric: bool = False) -> Tours:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
-from functools import cache
 
 import torch
 from torch import Tensor
 
-from . import library
+from . import library, typed
 
 _POINTER, _SIZE, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 _ARGUMENTS = (*[_POINTER] * 4, *[_SIZE] * 3, _INT, _POINTER, _INT)
+_function = typed("knapsack", _ARGUMENTS)
 
 
 def pack(values: Tensor, weights: Tensor, capacity: Tensor, integer: bool, mask: Tensor | None = None) -> Tensor:
@@ -39,10 +38,3 @@ def pack(values: Tensor, weights: Tensor, capacity: Tensor, integer: bool, mask:
     if failed:
         raise MemoryError(f"The knapsack kernel found no memory for scores of shape {tuple(values.shape)}.")
     return out
-
-
-@cache
-def _function(build: ctypes.CDLL, dtype: torch.dtype) -> Callable[..., int]:
-    function = getattr(build, f"solverlayers_knapsack_{str(dtype).removeprefix('torch.')}")
-    function.argtypes, function.restype = _ARGUMENTS, ctypes.c_int64
-    return function

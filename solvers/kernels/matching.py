@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
-from functools import cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from . import library
+from . import library, typed
 
 ANY, LARGEST, PERFECT = 0, 1, 2
 
 _POINTER, _SIZE, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 _ARGUMENTS = (*[_POINTER] * 3, _INT, *[_SIZE] * 3, _INT, _INT, *[_POINTER] * 5, _INT)
+_function = typed("matching_edges", _ARGUMENTS)
 
 
 class Duals(NamedTuple):
@@ -82,10 +81,3 @@ def _run(
     if failures < 0:
         raise MemoryError(f"The matching kernel found no memory for {len(scores)} graphs of {nodes} nodes.")
     return out, status if failures else None
-
-
-@cache
-def _function(build: ctypes.CDLL, dtype: torch.dtype) -> Callable[..., int]:
-    function = getattr(build, f"solverlayers_matching_edges_{str(dtype).removeprefix('torch.')}")
-    function.argtypes, function.restype = _ARGUMENTS, ctypes.c_int64
-    return function

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import ctypes
-from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from . import library
+from . import library, typed
 
 SOLVED, INFEASIBLE, INVALID = 0, 1, 2
 
 _ARGUMENTS = [*[ctypes.c_void_p] * 4, *[ctypes.c_int64] * 3, ctypes.c_int, *[ctypes.c_void_p] * 3, ctypes.c_int]
+_function = typed("viterbi", _ARGUMENTS)
 
 
 class States(NamedTuple):
@@ -22,13 +22,6 @@ class States(NamedTuple):
     taken: Tensor
     made: Tensor
     status: Tensor | None = None
-
-
-@cache
-def _function(build: ctypes.CDLL, dtype: torch.dtype) -> Any:
-    function = getattr(build, f"solverlayers_viterbi_{str(dtype).removeprefix('torch.')}")
-    function.argtypes, function.restype = _ARGUMENTS, ctypes.c_int64
-    return function
 
 
 def best_states(unary: Tensor, transitions: Tensor, mask: Tensor | None, lengths: Tensor) -> States:
