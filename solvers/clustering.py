@@ -6,22 +6,19 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from .common import remove_mean
 from .engines import Engine, HiGHS, Program
-from .program_family import ProgramSolver, zero_one
+from .program_family import OneInEachRow, zero_one
 
 
 @dataclass(frozen=True)
-class KMedoids(ProgramSolver):
+class KMedoids(OneInEachRow):
     """The k columns to which the rows are closest: every row goes to one of them (Kaufman and Rousseeuw, 1987; k-median).
 
     Minimises `<scores, y>` over 0/1 matrices with one 1 in each row and entries in at most k columns; scores are distances from
     points to possible medoids, most often from all points to all. Shapes: `(B, n, m) -> (B, n, m)`. Which columns are medoids
     is an auxiliary variable. `mask (B, n, m)`: False for a pair that is not allowed; rows that it leaves out altogether are
-    padding. See ProgramSolver for `engine`, `time_limit` and errors.
+    padding. `decode` gives the medoid of each row. See ProgramSolver for `engine`, `time_limit` and errors.
 
     >>> points = torch.tensor([[0.0], [1.0], [3.0], [9.0], [11.0], [12.0]])
     >>> solver = KMedoids(2)
@@ -33,24 +30,11 @@ class KMedoids(ProgramSolver):
     engine: Engine = field(default_factory=HiGHS)
     time_limit: float | None = 60.0
 
-    event_dim = 2
-    sense = "min"
-    binary = True
-    constant_sum = True
-    constant_norm = True
     hull = "clusterings"
 
     def __post_init__(self) -> None:
         if self.k < 1:
             raise ValueError(f"KMedoids: k={self.k}; there is at least one medoid.")
-
-    def tangent(self, direction: Tensor, mask: Tensor | None = None, **instance: Tensor) -> Tensor:
-        """The part whose rows sum to zero.  # (*S, B, n, m) -> (*S, B, n, m)"""
-        return remove_mean(direction, mask)
-
-    def decode(self, y: Tensor, **instance: Tensor) -> list[Tensor]:
-        """The medoid of each row, -1 for padding.  # (B, n, m) -> B tensors (n,)"""
-        return list(torch.where((y != 0).any(2), (y != 0).to(torch.uint8).argmax(2), -1))
 
     def _program(self, shape: tuple[int, ...], mask: np.ndarray | None = None) -> Program:
         program = _medoids(shape[0], shape[1], self.k)

@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .common import remove_mean
 from .constant import Constant
 from .engines import CPSAT, Engine, Program
-from .program_family import InvalidInstance, ProgramSolver, zero_one
+from .program_family import InvalidInstance, OneInEachRow, ProgramSolver, zero_one
 
 
 @dataclass(frozen=True)
@@ -85,12 +84,12 @@ def _orders(n: int, real: tuple[int, ...]) -> Program:
 
 
 @dataclass(frozen=True)
-class Scheduling(ProgramSolver):
+class Scheduling(OneInEachRow):
     """The cheapest schedule on one machine, or several alike, where `scores[j, t]` is what job j costs if it starts at time t.
 
     Minimises `<scores, y>` over 0/1 matrices with one start for each job and at most `machines` jobs at any time; jobs end
     within the horizon, the number of columns. Any cost of a job's own time is linear in y, such as the weighted tardiness of
-    `tardiness`. Shapes: `(B, jobs, times) -> (B, jobs, times)`.
+    `tardiness`. Shapes: `(B, jobs, times) -> (B, jobs, times)`; `decode` gives the start of each job.
 
     Args:
         durations: what all instances share: how many units of time each job takes, whole numbers, 1 at least.
@@ -113,11 +112,6 @@ class Scheduling(ProgramSolver):
     engine: Engine = field(default_factory=CPSAT)
     time_limit: float | None = 60.0
 
-    event_dim = 2
-    sense = "min"
-    binary = True
-    constant_sum = True
-    constant_norm = True
     hull = "schedules"
 
     def __post_init__(self) -> None:
@@ -125,14 +119,6 @@ class Scheduling(ProgramSolver):
             raise ValueError(f"Scheduling: machines={self.machines}; there is at least one.")
         if self.durations is not None:
             object.__setattr__(self, "durations", Constant(self.durations))
-
-    def tangent(self, direction: Tensor, mask: Tensor | None = None, **instance: Tensor) -> Tensor:
-        """The part whose rows sum to zero.  # (*S, B, n, T) -> (*S, B, n, T)"""
-        return remove_mean(direction, mask)
-
-    def decode(self, y: Tensor, **instance: Tensor) -> list[Tensor]:
-        """When each job starts, -1 for padding.  # (B, n, T) -> B tensors (n,)"""
-        return list(torch.where((y != 0).any(2), (y != 0).to(torch.uint8).argmax(2), -1))
 
     def _program(self, shape: tuple[int, ...], durations: np.ndarray | None = None, mask: np.ndarray | None = None) -> Program:
         if durations is None and self.durations is None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from solverlayers.errors import InfeasibleError, InstanceError, SolverTimeoutError, first_instance
 from solverlayers.solver import Solution, Solver, inner
 
+from .common import remove_mean
 from .edge_family import native
 from .engines import Answer, Engine, Program, Status
 
@@ -153,6 +154,24 @@ class ProgramSolver(Solver):
                 late,
                 found.y,
             )
+
+
+class OneInEachRow(ProgramSolver):
+    """Programs whose solutions of least score are 0/1 matrices with one 1 in each row that the mask does not leave out."""
+
+    event_dim = 2
+    sense = "min"
+    binary = True
+    constant_sum = True
+    constant_norm = True
+
+    def tangent(self, direction: Tensor, mask: Tensor | None = None, **instance: Tensor) -> Tensor:
+        """The part whose rows sum to zero.  # (*S, B, n, m) -> (*S, B, n, m)"""
+        return remove_mean(direction, mask)
+
+    def decode(self, y: Tensor, **instance: Tensor) -> list[Tensor]:
+        """The column of each row, -1 for padding.  # (B, n, m) -> B tensors (n,)"""
+        return list(torch.where((y != 0).any(2), (y != 0).to(torch.uint8).argmax(2), -1))
 
 
 def zero_one(rows: Any, least: Any = -np.inf, most: Any = np.inf, upper: Any = 1.0) -> Program:

@@ -19,7 +19,7 @@ from solverlayers import Solver
 
 from . import image_task
 from .image_pictures import draw_rows
-from .latent_images import network
+from .latent_images import network, start_at
 from .probe import linear_accuracy
 from .specs import make_solver
 
@@ -39,7 +39,7 @@ class Config(image_task.Config):
     width: int = 16  # units of a group
     centroid: int = 0  # dimensions of a learned centroid; then scores are squared distances to centroids, negative. 0: none
     hidden: tuple[int, ...] = (256, 128)  # widths of the encoder; the decoder has them in reverse
-    mean_start: bool = True  # the decoder starts at the mean image; else at grey, and its first steps wipe out most of the code
+    mean_start: bool = True  # the decoder starts at the mean image, else at grey
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,13 +65,8 @@ class Autoencoder(image_task.ImageTask):
             self.centroids = nn.Parameter(torch.randn(config.groups, config.width, config.centroid))
 
     def start(self) -> None:
-        if not self.config.mean_start:
-            return
-        mean = self.pixels(self.data("train")[0]).mean(0).flatten()
-        last = self.decoder[-2]
-        assert isinstance(last, nn.Linear)
-        with torch.no_grad():
-            last.bias.copy_(mean.clamp(1e-3, 1 - 1e-3).logit())
+        if self.config.mean_start:
+            start_at(self.pixels(self.data("train")[0]).mean(0).flatten(), self.decoder[-2])
 
     @staticmethod
     def make_solver(config: Config) -> Solver:

@@ -44,6 +44,10 @@ class Config:
             if not getattr(self, name) > 0:
                 raise ValueError(f"setting {name}={getattr(self, name)!r}; it must be positive.")
 
+    def size(self, part: str) -> int:
+        """How many instances a part has, `"train"` or `"test"`."""
+        return self.train_size if part == "train" else self.test_size
+
 
 class Meter:
     """Means of per-instance measurements, summed on the device: nothing waits for it until it is asked."""
@@ -189,8 +193,7 @@ class Task(LightningModule):
 
     def data(self, part: str) -> Batch:
         """All instances of a part, `"train"` or `"test"`; without an override they are drawn by `sample`."""
-        size = self.config.train_size if part == "train" else self.config.test_size
-        return self.sample_in_batches(size, self.generator(part))
+        return self.sample_in_batches(self.config.size(part), self.generator(part))
 
     def finish(self) -> dict[str, float]:
         """Measurements that are taken once, of the trained network."""

@@ -25,7 +25,7 @@ from solverlayers.solvers.graph_data import pair_mask
 
 from . import base, keypoints, report
 from .data import DataError
-from .keypoints import Pair, PairBatch
+from .keypoints import PATCH, Pair, PairBatch
 from .specs import choose
 
 SOURCES = ("synthetic", "willow", "spair", "voc")
@@ -108,7 +108,7 @@ class GraphMatching(base.Task):
     def data(self, part: str) -> base.Batch:
         """Pairs of a part; there are as many as the settings say, taken again where the source has fewer."""
         c = self.config
-        size = c.train_size if part == "train" else c.test_size
+        size = c.size(part)
         generator = torch.Generator().manual_seed(self.generator("pairs", part).initial_seed())
         sources = [self.pairs(name, part, -(-size // len(c.source.split("+"))), generator) for name in c.source.split("+")]
         for name, pairs in zip(c.source.split("+"), sources):
@@ -268,5 +268,10 @@ def perceptron(inputs: int, outputs: int) -> nn.Sequential:
 def eye(width: int) -> nn.Sequential:
     """What is seen around a keypoint as features.  # (N, 3, P, P) -> (N, C)"""
     return nn.Sequential(
-        nn.Conv2d(3, 32, 3, 2, 1), nn.ReLU(), nn.Conv2d(32, 64, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.LazyLinear(width)
+        nn.Conv2d(3, 32, 3, 2, 1),
+        nn.ReLU(),
+        nn.Conv2d(32, 64, 3, 2, 1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(64 * (PATCH // 4) ** 2, width),
     )

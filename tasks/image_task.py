@@ -49,7 +49,7 @@ class ImageTask(base.Task):
         """Images drawn without replacement from a part of the data set, with their classes."""
         found = load_images(self.config.dataset)
         images, labels = (found.train, found.train_labels) if part == "train" else (found.test, found.test_labels)
-        size = self.config.train_size if part == "train" else self.config.test_size
+        size = self.config.size(part)
         if size > len(images):
             raise ValueError(f"setting {part}_size={size}; {found.note} has {len(images)} images in that part.")
         self.note = found.note

@@ -22,7 +22,7 @@ class Config(image_task.Config):
     one_cycle: bool = False
     hidden: tuple[int, ...] = (512, 256)  # units of the encoder; the decoder has them in reverse
     leak: float = 0.0  # slope of a hidden unit below zero
-    mean_start: bool = True  # the decoder starts at the mean image, so that its first steps do not wipe out the code
+    mean_start: bool = True  # the decoder starts at the mean image
 
 
 def network(sizes: tuple[int, ...], leak: float) -> nn.Sequential:
@@ -31,6 +31,16 @@ def network(sizes: tuple[int, ...], leak: float) -> nn.Sequential:
     for inputs, outputs in pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(leak)]
     return nn.Sequential(*layers[:-1])
+
+
+def start_at(mean: Tensor, last: nn.Module) -> None:
+    """Has the last linear layer of a decoder give the logits of the mean image before it learns from codes.
+
+    Without that the first steps of training are spent on the mean, and wipe out most of the code.  # (pixels,)
+    """
+    assert isinstance(last, nn.Linear)
+    with torch.no_grad():
+        last.bias.copy_(mean.clamp(1e-3, 1 - 1e-3).logit())
 
 
 class LatentImages(image_task.ImageTask):
@@ -49,10 +59,7 @@ class LatentImages(image_task.ImageTask):
 
     def start(self) -> None:
         if self.config.mean_start:
-            mean, last = self.pixels(self.data("train")[0]).mean(0).flatten(), self.decoder[-1]
-            assert isinstance(last, nn.Linear)
-            with torch.no_grad():
-                last.bias.copy_(mean.clamp(1e-3, 1 - 1e-3).logit())
+            start_at(self.pixels(self.data("train")[0]).mean(0).flatten(), self.decoder[-1])
 
     def make_optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
         return torch.optim.Adam(parameters, lr=self.config.lr, fused=True)

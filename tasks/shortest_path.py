@@ -116,7 +116,7 @@ class ShortestPath(base.Task):
 
     def data(self, part: str) -> base.Batch:
         """Images, costs and cheapest paths of a part, drawn without replacement."""
-        size, known = (self.config.train_size if part == "train" else self.config.test_size), self.maps.count(part)
+        size, known = self.config.size(part), self.maps.count(part)
         if known is not None and size > known:
             raise ValueError(f"setting {part}_size={size}; there are {known} maps in that part: {self.maps.note}.")
         generator = self.generator(part)

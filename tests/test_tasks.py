@@ -13,8 +13,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from runs import killed, timeless
 
 from solverlayers.tasks import comparing, report, running, specs, terrain
+from solverlayers.tasks.base import Task
 from solverlayers.tasks.running import Hardware, Run
 
 TINY_SORTING = ["epochs=2", "batch=64", "train_size=256", "test_size=100", "n=3", "bits=16", "width=16"]
@@ -302,8 +304,7 @@ def assert_picture(file: Path) -> None:
 
 def test_the_same_seed_gives_the_same_run_and_another_gives_another(finished: tuple[Path, dict], tmp_path: Path) -> None:
     again, other = run_sorting(tmp_path / "again"), run_sorting(tmp_path / "other", seed=1)
-    timeless = [{k: v for k, v in finished[1]["metrics"].items() if not k.startswith("solver_")}]
-    assert [{k: v for k, v in again["metrics"].items() if not k.startswith("solver_")}] == timeless
+    assert timeless(again["metrics"]) == timeless(finished[1]["metrics"])
     assert other["metrics"]["loss"] != again["metrics"]["loss"]
 
 
@@ -313,30 +314,16 @@ def test_a_resumed_run_ends_as_if_it_had_never_stopped(fresh: bool, tmp_path: Pa
     rule = "perturbed(samples=2)"  # draws noise of its own
     whole = run_sorting(tmp_path / "whole", rule, settings=settings)
 
-    class Stop(Exception):
-        pass
-
-    from solverlayers.tasks.base import Task
-
-    untouched = Task.training_step
-
-    def stopping(self: Task, step: int) -> torch.Tensor:
-        if self.current_epoch == 2 and step == 1:
-            raise Stop
-        return untouched(self, step)
-
-    monkeypatch.setattr(Task, "training_step", stopping)
-    with pytest.raises(Stop):
+    with killed(epoch=2, step=1):
         run_sorting(tmp_path / "parts", rule, settings=settings)
-    monkeypatch.undo()
     steps: list[int] = []
+    untouched = Task.training_step
     monkeypatch.setattr(Task, "training_step", lambda self, step: (steps.append(step), untouched(self, step))[1])
     parts = run_sorting(tmp_path / "parts", rule, settings=settings)
     assert len(steps) == 2 * 4  # epochs 3 and 4 only
     for a, b in zip(whole["history"], parts["history"], strict=True):
         assert a["test"] == b["test"]
-        timeless = {"solver_seconds": 0, "train_seconds": 0}
-        assert a["train"] | timeless == b["train"] | timeless
+        assert timeless(a["train"]) == timeless(b["train"])
 
 
 def test_checkpoints_of_an_unknown_run_are_not_continued(tmp_path: Path) -> None:
