@@ -57,7 +57,8 @@ class LawlerMatching(QuadraticMatching):
     def _solution(
         self, partners: Tensor, vertices: Tensor, edges: Tensor, edge_index1: Tensor, edge_index2: Tensor
     ) -> tuple[Tensor, Tensor]:
-        return indicator(partners, vertices), _matched_edges(partners, edge_index1, edge_index2).to(edges.dtype)
+        matched = _matched_edges(partners, edge_index1, edge_index2, vertices.shape[2])
+        return indicator(partners, vertices), matched.to(edges.dtype)
 
     def _objective(self, scores: tuple[Tensor, ...], y: tuple[Tensor, ...]) -> Tensor:
         return inner(scores[0].double(), y[0].double(), 2) + inner(scores[1].double(), y[1].double(), 2)
@@ -101,10 +102,17 @@ class LawlerMatching(QuadraticMatching):
             )
 
 
-def _matched_edges(partners: Tensor, edge_index1: Tensor, edge_index2: Tensor) -> Tensor:
-    """Which edges go to which when vertices go to their partners.  # (B, n), (B, 2, E1), (B, 2, E2) -> (B, E1, E2)"""
+def _matched_edges(partners: Tensor, edge_index1: Tensor, edge_index2: Tensor, count: int) -> Tensor:
+    """Which edges go to which when vertices go to their partners, of which there are `count`.
+
+    Shapes: (B, n), (B, 2, E1), (B, 2, E2) -> (B, E1, E2)
+    """
     padded = torch.nn.functional.pad(partners, (0, 1), value=-1)  # where padding goes
     ends = torch.where(edge_index1 < 0, partners.shape[1], edge_index1)
     images = padded.gather(1, ends.flatten(1)).view_as(ends)
-    same = (images.unsqueeze(3) == edge_index2.unsqueeze(2)) & (images >= 0).unsqueeze(3)
-    return same.all(1)
+    return _one_number(images, count, -1).unsqueeze(2) == _one_number(edge_index2, count, -2).unsqueeze(1)
+
+
+def _one_number(edges: Tensor, count: int, padding: int) -> Tensor:
+    """Edges as numbers, those with an end of less than 0 as `padding`.  # (B, 2, E) -> (B, E)"""
+    return torch.where((edges < 0).any(1), padding, edges[:, 0] * count + edges[:, 1])
