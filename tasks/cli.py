@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="FIELD=VALUES",
         action="append",
         default=[],
-        help='a setting, projection or noise, such as "beta=0.5,1,2"; given twice, all combinations',
+        help='a setting, preset, projection or noise, such as "beta=0.5,1,2"; given twice, all combinations',
     )
     compare.add_argument(
         "--together", action="store_true", help="train the seeds of a rule as one stacked model; times are of all"

@@ -77,7 +77,7 @@ class Run:
     ) -> Run:
         """Settings from names and `field=value` strings; raises SpecError with the valid ones for any other.
 
-        `swept` holds more such strings, in which the field may also be `projection` or `noise`.
+        `swept` holds more such strings, in which the field may also be `preset`, `projection` or `noise`.
         """
         for part in split_specs(swept) if swept else ():
             field, _, value = part.partition("=")
@@ -85,6 +85,8 @@ class Run:
                 projection = value
             elif field == "noise":
                 noise = value
+            elif field == "preset":
+                preset = value
             else:
                 settings = [*(settings or []), part]
         task = choose("task", task, TASKS)
@@ -128,9 +130,8 @@ class Run:
     @property
     def name(self) -> str:
         """The name of the run's folder."""
-        swept = (
-            [part for part in split_specs(self.swept) if not part.startswith(("projection=", "noise="))] if self.swept else []
-        )
+        shown_anyway = ("projection=", "noise=", "preset=")
+        swept = [part for part in split_specs(self.swept) if not part.startswith(shown_anyway)] if self.swept else []
         preset = None if self.preset == "quick" else self.preset
         parts = [self.rule, *swept, self.projection, self.noise, preset, f"seed{self.seed}"]
         return "-".join(re.sub(r"[^a-z0-9.=]+", "-", re.sub("['\"]", "", part.lower())).strip("-") for part in parts if part)

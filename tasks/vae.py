@@ -54,6 +54,12 @@ class Config(latent_images.Config):
             raise ValueError(f"setting committed={self.committed!r}; it must be 0, or from 1/categories to below 1.")
 
 
+SIZES = (4, 24), (8, 16), (16, 12), (64, 8), (10, 30)
+"""The paper's categories and latents besides 8 x 4."""
+BINARY: dict[str, Any] = {"dataset": "mnist_binarized", "leak": 0.3, "learned_prior": True}
+"""What the paper has otherwise where latents are Bernoulli."""
+
+
 def _paper(categories: int, latents: int, **settings: Any) -> Config:
     full = {"epochs": 160, "train_size": 60_000, "test_size": 10_000, "lr": 5e-4, "hidden": (512, 256), "mean_start": False}
     return Config(categories=categories, latents=latents, importance_images=1000, **{**full, **settings})
@@ -76,13 +82,15 @@ class VAE(latent_images.LatentImages):
 
     presets = {
         "quick": Config(),
+        **{f"quick_{c}x{latents}": Config(categories=c, latents=latents) for c, latents in SIZES},
+        "quick_2x200": Config(categories=2, latents=200, **BINARY),
         "paper": _paper(8, 4),
         "4x24": _paper(4, 24, radam=True),
         "8x16": _paper(8, 16, radam=True, lr=7e-4),
         "16x12": _paper(16, 12, radam=True, lr=7e-4),
         "64x8": _paper(64, 8, radam=True),
         "10x30": _paper(10, 30, radam=True),
-        "2x200": _paper(2, 200, radam=True, lr=3e-4, hidden=(200, 200), leak=0.3, learned_prior=True, train_size=50_000),
+        "2x200": _paper(2, 200, radam=True, lr=3e-4, hidden=(200, 200), train_size=50_000, **BINARY),
     }
     default_rule = "reinmax(1.3)"  # the temperature that the paper found for 8 x 4
     takes_estimators = True

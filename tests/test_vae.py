@@ -328,6 +328,15 @@ def test_a_sweep_of_projections_and_noise() -> None:
     assert noisy.updated("subset_vae", None, None, None, None, 3, []) == dataclasses.replace(noisy, seed=3)
 
 
+def test_a_sweep_of_presets_keeps_what_was_set() -> None:
+    runs = [Run.make("vae", "reinmax", settings=["epochs=3"], swept=swept) for swept in comparing.sweep("preset=quick, 16x12")]
+    assert [run.name for run in runs] == ["reinmax-seed0", "reinmax-16x12-seed0"]
+    assert [(run.config["categories"], run.config["latents"], run.config["epochs"]) for run in runs] == [(8, 4, 3), (16, 12, 3)]
+    assert runs[1].label == "reinmax, preset=16x12"
+    with pytest.raises(specs.SpecError, match="unknown preset 'big'"):
+        Run.make("vae", swept="preset=big")
+
+
 @pytest.mark.parametrize("task", ["vae", "subset_vae"])
 def test_resumed_runs_end_as_if_they_had_not_stopped(task: str, tmp_path: Path) -> None:
     def run(folder: Path, epochs: int) -> dict:
