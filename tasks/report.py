@@ -50,7 +50,7 @@ LABELS = {
     "accuracy": "accuracy",
     "corrupted_accuracy": "accuracy on corrupted images",
 }
-SHARES = {"exact_match", "train_exact_match", "hamming", "cell_accuracy", "agreement", "moved", "solver_share"}
+SHARES = {"exact_match", "train_exact_match", "hamming", "cost_ratio", "agreement", "moved"}
 
 
 class Quality(Protocol):
@@ -65,7 +65,7 @@ class Quality(Protocol):
 
 
 def is_share(name: str) -> bool:
-    """Whether a measurement is a part of a whole, so that it is read in per cent: one of `SHARES`, any share or accuracy."""
+    """Whether a measurement is read in per cent: one of `SHARES`, any share or accuracy."""
     return name in SHARES or not {"accuracy", "share"}.isdisjoint(name.split("_"))
 
 

@@ -40,6 +40,7 @@ class Config(base.Config):
     maps: str = "made"  # one of `maps.MAPS`; paper "warcraft"
     folder: str = ""  # of the Warcraft files, above 12x12/
     test_size: int = 1_000  # paper 1,000
+    measured: str = "test"  # part of the maps; "val" to choose settings by
     side: int = 12  # cells along one side of a map; paper 12 to 30
     pixels: int = 8  # of a cell, along one side
     variants: int = 6  # tiles for one terrain; paper 142 tiles in all
@@ -49,6 +50,7 @@ class Config(base.Config):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "maps", choose("source of maps", self.maps, MAPS))
+        object.__setattr__(self, "measured", choose("part of the maps", self.measured, ("val", "test")))
         if self.fresh and not MAPS[self.maps].changes:
             raise ValueError(f"setting fresh=True; the images of {self.maps!r} are what they are, so it must be False.")
 
@@ -116,16 +118,17 @@ class ShortestPath(base.Task):
 
     def data(self, part: str) -> base.Batch:
         """Images, costs and cheapest paths of a part, drawn without replacement."""
-        size, known = self.config.size(part), self.maps.count(part)
+        source = self.config.measured if part == "test" else part
+        size, known = self.config.size(part), self.maps.count(source)
         if known is not None and size > known:
             raise ValueError(f"setting {part}_size={size}; there are {known} maps in that part: {self.maps.note}.")
-        generator = self.generator(part)
+        generator = self.generator(source)
         if known is None:
             rows = torch.arange(size, device=self.device)
         else:
             rows = torch.randperm(known, generator=generator, device=self.device)[:size]
         pieces = rows.split(max(1, 1024 * 144 // self.config.side**2))  # painting takes memory
-        return tuple(torch.cat(column) for column in zip(*(self.look(part, piece, generator) for piece in pieces)))
+        return tuple(torch.cat(column) for column in zip(*(self.look(source, piece, generator) for piece in pieces)))
 
     def look(self, part: str, rows: Tensor, generator: torch.Generator) -> base.Batch:
         """The maps of these rows of a part, as they look now."""

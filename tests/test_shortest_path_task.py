@@ -35,11 +35,12 @@ def build(rule: str, *settings: str, seed: int = 0) -> shortest_path.ShortestPat
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Made files of terrain in the folder of the data, and nothing else."""
     random = np.random.default_rng(0)
-    parts = {part: random.integers(0, 5, (20, 12, 12), np.uint8) for part in ("train", "test")}
+    parts = {part: random.integers(0, 5, (20, 12, 12), np.uint8) for part in ("train", "val", "test")}
     (tmp_path / "terrain_maps").mkdir()
     crops = {f"{part}_class": array for part, array in parts.items()}
     np.savez(tmp_path / "terrain_maps" / "terrain_sp_12x12.npz", class_names=np.array(NAMES), **crops)  # type: ignore[arg-type]
-    whole = {f"class__{name}": random.integers(0, 2, (20, 24), np.uint8) for name in maps.HELD_OUT}  # grass and earth
+    kinds = {"val": 0, "test": 1}  # grass and earth in one, earth and forest in the other
+    whole = {f"class__{name}": kinds[part] + random.integers(0, 2, (20, 24), np.uint8) for name, part in maps.HELD_OUT.items()}
     whole |= {f"class__made {k}": random.integers(3, 5, (16 + k, 40), np.uint8) for k in range(2)}  # water and rock
     np.savez(tmp_path / "terrain_maps" / "wargus_maps.npz", **whole)  # type: ignore[arg-type]
     monkeypatch.setenv("SOLVERLAYERS_DATA", str(tmp_path))
@@ -62,13 +63,28 @@ def test_stored_crops_keep_their_costs(folder: Path) -> None:
         assert torch.equal(found, costs[torch.from_numpy(stored[f"{part}_class"]).long()])
 
 
-@pytest.mark.parametrize(("part", "kinds"), [("train", {"water", "rock"}), ("test", {"grass", "sand"})])
+@pytest.mark.parametrize(
+    ("part", "kinds"), [("train", {"water", "rock"}), ("val", {"grass", "sand"}), ("test", {"sand", "forest"})]
+)
 def test_crops_of_other_sizes_are_split_by_map(folder: Path, part: str, kinds: set[str]) -> None:
     found = maps.terrain_crops(part, 14)
     assert found.shape == (maps.CROPS[part], 14, 14)
     assert {TERRAINS[k].name for k in found.unique().tolist()} == kinds
     assert (found.flatten(1).amin(1) < found.flatten(1).amax(1)).all()
     assert len(found.flatten(1).unique(dim=0)) > 20  # from everywhere
+
+
+def test_settings_are_chosen_on_maps_of_their_own(folder: Path) -> None:
+    settings = ("maps=terrain", "side=12", "fresh=False", "train_size=20")
+    seen = {part: build("identity", *settings, f"measured={part}").data("test")[1] for part in ("val", "test")}
+    for part, costs in seen.items():
+        known = torch.tensor([t.cost for t in TERRAINS])[maps.terrain_crops(part, 12).long()].flatten(1).tolist()
+        assert all(c in known for c in costs.flatten(1).tolist())
+    made = {part: build("identity", f"measured={part}").data("test")[1] for part in ("val", "test")}
+    assert not torch.equal(made["val"], made["test"])
+    home = made_warcraft(folder / "elsewhere")
+    official = build("identity", *WARCRAFT, f"folder={home}", "measured=val", "test_size=3").data("test")[1]
+    assert sorted(official.tolist()) == sorted(np.load(home / "4x4" / "val_vertex_weights.npy").tolist())
 
 
 def test_a_crop_is_a_window_of_a_map() -> None:
@@ -176,6 +192,7 @@ def test_bad_official_files(folder: Path) -> None:
     ("setting", "message"),
     [
         ("maps=terain", "unknown source of maps 'terain' (did you mean 'terrain'?); use one of: made, terrain, warcraft."),
+        ("measured=vall", "unknown part of the maps 'vall' (did you mean 'val'?); use one of: test, val."),
         ("maps=warcraft", "setting fresh=True; the images of 'warcraft' are what they are, so it must be False."),
     ],
 )
