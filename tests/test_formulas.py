@@ -14,7 +14,7 @@ from solverlayers import Oracle, SolverLayer
 from solverlayers.noise import Gaussian, Gumbel, SumOfGamma, TwoPointMargin
 from solverlayers.rules import DAB, IMLE, Blackbox, Identity, Perturbed, StraightThrough
 from solverlayers.solver import inner
-from solverlayers.solvers import Argmax, GridShortestPath, MaxAssignment, Threshold, TopK
+from solverlayers.solvers import Argmax, Assignment, GridShortestPath, MaxAssignment, Ranking, Threshold, TopK
 
 LINEAR = {name: case for name, case in SOLVERS.items() if case.solver.linear}
 
@@ -381,3 +381,23 @@ def test_dab_bridge_loss(commitment):
     else:
         assert z.grad is None
         assert all(p.grad is None for p in encoder.parameters())
+
+
+@pytest.mark.parametrize("approximator", ["independent", "equivariant"])
+@pytest.mark.parametrize(("solver", "shape"), [(Ranking(), (4,)), (Assignment(), (3, 4))])
+def test_dab_does_not_see_padding(solver, shape, approximator):
+    """The gradient, the bridge loss with its own gradients, and the agreement are those of instances without padding."""
+    layer = SolverLayer(solver, DAB(approximator, shape=shape)).double()
+    z, g = (torch.randn(3, *shape, dtype=torch.float64) for _ in range(2))
+    wide = torch.nn.functional.pad(z, (0, 2), value=torch.nan)
+    instances = [(z, g, {}), (wide, torch.nn.functional.pad(g, (0, 2)), {"mask": ~wide.isnan()})]
+    found = []
+    for scores, upstream, instance in instances:
+        y = layer(scores, **instance)
+        loss = layer.auxiliary_loss(scores, y, **instance)
+        own = torch.autograd.grad(loss, layer.rule.approximator.parameters())
+        found.append(
+            [gradient(layer, scores, upstream, **instance)[..., :4], loss, layer.agreement(scores, y, **instance), *own]
+        )
+    for plain, padded in zip(*found, strict=True):
+        assert torch.allclose(plain, padded)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from itertools import pairwise
 
@@ -49,6 +50,7 @@ class EquivariantApproximator(nn.Module):
 
     Each layer mixes an entry with the means over each axis and over the whole instance (Zaheer et al., NeurIPS 2017;
     Hartford et al., ICML 2018), so it fits sorting, top-k and assignment, where relabelling the input relabels the output.
+    Means are those of the entries inside a mask, so padding changes nothing.
     """
 
     def __init__(self, shape: tuple[int, ...], output_shape: tuple[int, ...] | None = None, width: int = 32):
@@ -59,18 +61,23 @@ class EquivariantApproximator(nn.Module):
         sizes = [1, width, width, 1]
         self.layers = nn.ModuleList(nn.Linear(features * a, b) for a, b in pairwise(sizes))
 
-    def forward(self, scores: Tensor) -> Tensor:  # (*S, B, *E) -> (*S, B, *E)
-        x = scores.unsqueeze(-1)
+    def forward(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:  # (*S, B, *E), (B, *E) -> (*S, B, *E)
+        x, inside = scores.unsqueeze(-1), None if mask is None else mask.unsqueeze(-1)
         for k, layer in enumerate(self.layers):
-            x = layer(self._pool(torch.tanh(x) if k else x))
+            x = layer(self._pool(torch.tanh(x) if k else x, inside))
         return x.squeeze(-1)
 
-    def _pool(self, x: Tensor) -> Tensor:
-        axes = [-2 - a for a in range(self.axes)]
-        means = [x.mean(a, keepdim=True).expand_as(x) for a in axes]
+    def _pool(self, x: Tensor, inside: Tensor | None) -> Tensor:
+        axes = [[-2 - a] for a in range(self.axes)]
         if self.axes > 1:
-            means.append(x.mean(axes, keepdim=True).expand_as(x))
-        return torch.cat([x, *means], -1)
+            axes.append([-2 - a for a in range(self.axes)])
+        return torch.cat([x, *(_mean(x, inside, a).expand_as(x) for a in axes)], -1)
+
+
+def _mean(x: Tensor, inside: Tensor | None, axes: list[int]) -> Tensor:
+    if inside is None:
+        return x.mean(axes, keepdim=True)
+    return torch.where(inside, x, 0).sum(axes, keepdim=True) / inside.sum(axes, keepdim=True).clamp_min(1)
 
 
 def _same(name: str, shape: tuple[int, ...], output_shape: tuple[int, ...] | None) -> None:
@@ -94,12 +101,13 @@ class DAB(SurrogateRule):
     Forward: the solution, exactly. Backward, for gradients `g` of the solution: `J_a(z)^T g` with the Jacobian of the
     approximator `a` at the scores `z`. The task's loss never reaches the approximator. Add `layer.auxiliary_loss(z, y)` to the
     training loss: `weight * mean_batch sum_features (a(z) - y)^2`, which reaches the approximator alone, as in the authors'
-    code; `commitment > 0` adds that multiple of the same distance with gradient to the encoder and not to the approximator,
-    the variant that results when only the hard output is detached.
+    code, and leaves padding out; `commitment > 0` adds that multiple of the same distance with gradient to the encoder and
+    not to the approximator, the variant that results when only the hard output is detached.
 
     Args:
         approximator: a module from scores `(B, *E)` to solutions, or "batch", "independent" or "equivariant"
-            with the `shape` of one instance's scores (and `output_shape` of its solution where that differs).
+            with the `shape` of one instance's scores (and `output_shape` of its solution where that differs). One whose
+            `forward` has an argument `mask` is given the mask of the instances, if they have one.
         weight: gamma of the paper; its code uses 10.
 
     The approximator sees the scores in the solver's own sense. Second derivatives are those of the approximator.
@@ -126,6 +134,7 @@ class DAB(SurrogateRule):
             network = approximator
         self.name = approximator if isinstance(approximator, str) else None
         self.approximator = network
+        self.masked = "mask" in inspect.signature(network.forward).parameters
         self.weight, self.shape, self.output_shape, self.commitment = weight, shape, output_shape, commitment
 
     def surrogate(self, oracle: Oracle, theta: Tensor, y: Tensor) -> Tensor:
@@ -133,24 +142,28 @@ class DAB(SurrogateRule):
 
     def auxiliary_loss(self, oracle: Oracle, theta: Tensor, y: Tensor) -> Tensor:
         target = y.detach()
-        imitation = self.approximator(self._seen(oracle, theta.detach())).to(target.dtype)
-        loss = self.weight * _distance(imitation, target, theta.ndim - oracle.event_dim)
+        imitation = self.approximator(*self._seen(oracle, theta.detach())).to(target.dtype)
+        instances, inside = math.prod(theta.shape[: theta.ndim - oracle.event_dim]), _inside(oracle)
+        loss = self.weight * _distance(imitation, target, instances, inside)
         if self.commitment:
-            loss = loss + self.commitment * _distance(self._frozen(oracle, theta), target, theta.ndim - oracle.event_dim)
+            loss = loss + self.commitment * _distance(self._frozen(oracle, theta), target, instances, inside)
         return loss
 
     def agreement(self, oracle: Oracle, theta: Tensor, y: Tensor) -> Tensor:
         """The share of entries of the approximator's output that round to the solution."""
-        return ((self._frozen(oracle, theta) - y).abs() < 0.5).to(theta.dtype).mean()
+        agrees = (self._frozen(oracle, theta) - y).abs() < 0.5
+        inside = _inside(oracle)
+        return (agrees if inside is None else agrees[inside.expand_as(agrees)]).to(theta.dtype).mean()
 
     def _frozen(self, oracle: Oracle, theta: Tensor) -> Tensor:
         constants = {k: v.detach() for k, v in [*self.approximator.named_parameters(), *self.approximator.named_buffers()]}
-        return torch.func.functional_call(self.approximator, constants, (self._seen(oracle, theta),)).to(theta.dtype)
+        return torch.func.functional_call(self.approximator, constants, self._seen(oracle, theta)).to(theta.dtype)
 
-    def _seen(self, oracle: Oracle, theta: Tensor) -> Tensor:
-        """The scores in the solver's own sense and in the approximator's own precision.  # (*S, B, *E) -> (*S, B, *E)"""
+    def _seen(self, oracle: Oracle, theta: Tensor) -> tuple[Tensor, ...]:
+        """The scores in the solver's own sense and in the approximator's own precision, and the mask if it takes one."""
         parameter = next(self.approximator.parameters(), theta)
-        return (oracle.sign * theta).to(parameter.dtype)
+        scores = (oracle.sign * theta).to(parameter.dtype)
+        return (scores,) if oracle.mask is None or not self.masked else (scores, oracle.mask)
 
     def __repr__(self) -> str:
         first = repr(self.name) if self.name else repr(self.approximator)
@@ -159,6 +172,12 @@ class DAB(SurrogateRule):
         return f"DAB({first}, weight={self.weight!r}{shapes}, commitment={self.commitment!r})"
 
 
-def _distance(a: Tensor, b: Tensor, lead: int) -> Tensor:
-    """Squared distance per instance, averaged over the batch; zero for an empty one.  # (*S, B, *F) -> ()"""
-    return (a - b).pow(2).sum() / max(math.prod(a.shape[:lead]), 1)
+def _inside(oracle: Oracle) -> Tensor | None:
+    """The mask of solutions; None without one, or where solutions have another shape than the scores."""
+    return oracle.mask if oracle.solver.same_shape else None
+
+
+def _distance(a: Tensor, b: Tensor, instances: int, inside: Tensor | None) -> Tensor:
+    """Squared distance per instance, averaged over them; zero without any.  # (*S, B, *F), (B, *F) -> ()"""
+    squares = (a - b).square()
+    return (squares if inside is None else torch.where(inside, squares, 0)).sum() / max(instances, 1)
