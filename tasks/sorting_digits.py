@@ -89,10 +89,10 @@ class SortingDigits(base.Task):
         super().__init__(config, *args, **kwargs)
         c = config.channels
         self.network = nn.Sequential(
-            *(nn.Conv2d(1, c, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
-            *(nn.Conv2d(c, 2 * c, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(1, c, 5, padding=2), nn.MaxPool2d(2), nn.ReLU()),  # rectified last: a quarter of the work, and the same
+            *(nn.Conv2d(c, 2 * c, 5, padding=2), nn.MaxPool2d(2), nn.ReLU()),
             *(nn.Flatten(), nn.Linear(2 * c * 7 * 7 * config.digits, 64), nn.ReLU(), nn.Linear(64, 1)),
-        )
+        ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on a CPU
         self.solver = self.make_solver(config)  # of the true numbers, whose seconds do not count
 
     @staticmethod
