@@ -60,7 +60,7 @@ from solverlayers.solvers.sorting import Permutation, Ranking, Sort
 from solverlayers.solvers.spanning_tree import DenseSpanningTree, MaxDenseSpanningTree, MaxSpanningTree, SpanningTree
 from solverlayers.solvers.transport import Transport
 from solverlayers.solvers.tsp import TSP, TourSearch
-from solverlayers.solvers.vehicle_routing import ExactVehicleRouting
+from solverlayers.solvers.vehicle_routing import ExactVehicleRouting, VehicleRouting
 from solverlayers.solvers.wrappers import Async, Cached, Parallel, Timed
 from solverlayers.testing import pad_at_end
 
@@ -844,6 +844,9 @@ SOLVERS: dict[str, SolverCase] = {
         errands_of_vehicles,
         {"pad": pad_demands},
         alike=False,
+    ),
+    "vehicle_routing_search": SolverCase(
+        VehicleRouting(), (5, 5), instance=errands_of_vehicles, options={"pad": pad_demands}, foreign=True, alike=False
     ),
     "knapsack": SolverCase(
         Knapsack((2, 3, 1, 4), 6),

@@ -47,11 +47,11 @@ def _build(rule, case, batch):
     return (scores.detach().abs() + 0.1).requires_grad_() if RULES[rule].positive else scores, instance
 
 
-def _train(layer, case, steps=60):
+def _train(layer, case, batch):
     """Teaches a rule with parameters to imitate the solver."""
     optimizer = torch.optim.Adam(layer.parameters(), 2e-2)
-    for _ in range(steps):
-        scores, instance = case.build(64)
+    for _ in range(60):
+        scores, instance = case.build(batch)
         optimizer.zero_grad()
         layer.auxiliary_loss(scores, layer(scores, **instance), **instance).backward()
         optimizer.step()
@@ -63,12 +63,13 @@ def test_step_along_the_mean_gradient_improves(solver, rule):
     torch.manual_seed(0)
     case = SOLVERS[solver]
     layer = SolverLayer(case.solver, RULES[rule].build(case))
+    batch, repeats = (64, 2) if case.foreign else (256, 8)
     if list(layer.parameters()):
-        _train(layer, case)
-    scores, instance = _build(rule, case, 256)
+        _train(layer, case, batch // 4)
+    scores, instance = _build(rule, case, batch)
     y = layer(scores, **instance)
     weights = torch.randn_like(y)
-    gradient = sum(torch.autograd.grad((layer(scores, **instance) * weights).sum(), scores)[0] for _ in range(8))
+    gradient = sum(torch.autograd.grad((layer(scores, **instance) * weights).sum(), scores)[0] for _ in range(repeats))
     step = scores.detach() - gradient / gradient.pow(2).mean().sqrt()
     before, after = ((case.solver(case.solver.clip(x), **instance) * weights).sum() for x in (scores, step))
     assert after < before - 0.02 * weights.abs().sum()
