@@ -302,7 +302,7 @@ class _Seeded(Draw):
         self.seed, self.samples = int(seeded_noise.new_seed()), samples
 
     def added_to(self, base: Tensor, scale: float) -> Tensor:
-        return seeded_noise.add(self.values, self.seed, scale, base, (self.samples, *base.shape))
+        return seeded_noise.perturb(self.values, self.seed, scale, base, self.samples)
 
     def weighted_score(self, weights: Tensor, like: Tensor) -> Tensor:
         return seeded_noise.weigh(self.scores, self.seed, weights, like)

@@ -55,12 +55,17 @@ def sample(table: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Numbers of a new seed.  # -> shape"""
     if torch.compiler.is_compiling():
         return torch.ops.solverlayers.noise(new_seed(), table, shape)
-    return add(table, int(new_seed()), 1.0, None, shape)
+    return _sample(table, new_seed(), shape)
+
+
+def _sample(table: Tensor, seed: Tensor, shape: tuple[int, ...]) -> Tensor:
+    out = torch.empty(shape)
+    return _perturb(table, int(seed), 1.0, None, out.numel(), 1, out)
 
 
 @torch.library.custom_op("solverlayers::noise", mutates_args=(), schema="(Tensor seed, Tensor table, SymInt[] shape) -> Tensor")
 def _operator(seed: Tensor, table: Tensor, shape: tuple[int, ...]) -> Tensor:
-    return add(table, int(seed), 1.0, None, tuple(shape))
+    return _sample(table, seed, tuple(shape))
 
 
 @_operator.register_fake
@@ -68,37 +73,38 @@ def _(seed: Tensor, table: Tensor, shape: tuple[int, ...]) -> Tensor:
     return table.new_empty(shape)
 
 
-def add(table: Tensor, seed: int, scale: float, base: Tensor | None, shape: tuple[int, ...]) -> Tensor:
-    """`base + scale z`, with `base` repeated over the leading dimensions of `shape`; without one, `scale z`.  # -> shape"""
-    out = torch.empty(shape)
-    base = None if base is None else base.contiguous()
-    period = out.numel() if base is None else base.numel()
-    address = None if base is None else base.data_ptr()
-    add, _ = _functions(library())
-    add(seed, table.data_ptr(), address, period, scale, out.numel(), torch.get_num_threads(), out.data_ptr())
+def perturb(table: Tensor, seed: int, scale: float, base: Tensor, samples: int) -> Tensor:
+    """`base + scale z_s` for all samples.  # (*E) -> (S, *E)"""
+    base = base.contiguous()
+    return _perturb(table, seed, scale, base.data_ptr(), base.numel(), samples, torch.empty(samples, *base.shape))
+
+
+def _perturb(table: Tensor, seed: int, scale: float, base: int | None, size: int, samples: int, out: Tensor) -> Tensor:
+    perturb = _functions(library()).perturb
+    perturb(seed, table.data_ptr(), base, size, samples, scale, torch.get_num_threads(), out.data_ptr())
     return out
 
 
 def weigh(table: Tensor, seed: int, weights: Tensor, like: Tensor) -> Tensor:
-    """`sum_s weights[s, b] z[s, b, e]`, of the numbers that `add` makes of the seed.  # (S, *B), (*B, *E) -> (*B, *E)"""
+    """`sum_s weights[s, b] z[s, b, e]`, of the numbers that `perturb` adds.  # (S, *B), (*B, *E) -> (*B, *E)"""
     out = torch.empty(like.shape)
     weights = weights.float().contiguous()
     samples, rows = len(weights), math.prod(weights.shape[1:])
-    _, weigh = _functions(library())
+    weigh = _functions(library()).weigh
     width = out.numel() // max(rows, 1)
     weigh(seed, table.data_ptr(), weights.data_ptr(), samples, rows, width, torch.get_num_threads(), out.data_ptr())
     return out
 
 
-class Functions(NamedTuple):
-    add: Any
+class _Functions(NamedTuple):
+    perturb: Any
     weigh: Any
 
 
 @cache
-def _functions(build: ctypes.CDLL) -> Functions:
-    pointer, whole, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
-    add, weigh = build.solverlayers_noise_add, build.solverlayers_noise_weigh
-    add.argtypes, add.restype = (whole, pointer, pointer, whole, ctypes.c_float, whole, number, pointer), None
-    weigh.argtypes, weigh.restype = (whole, pointer, pointer, whole, whole, whole, number, pointer), None
-    return Functions(add, weigh)
+def _functions(build: ctypes.CDLL) -> _Functions:
+    pointer, size, number, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float
+    perturb, weigh = build.solverlayers_noise_perturb, build.solverlayers_noise_weigh
+    perturb.argtypes, perturb.restype = (size, pointer, pointer, size, size, real, number, pointer), None
+    weigh.argtypes, weigh.restype = (size, pointer, pointer, size, size, size, number, pointer), None
+    return _Functions(perturb, weigh)

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..autograd import is_plain, replace_gradient, shortcut, solve
 from ..noise import Draw, Gaussian, Noise, draw_samples
 from ..oracle import Oracle
+from ..samples import advantages, baseline, mean_and_record, solutions
 from ..solver import Solver
 from .base import Rule
 from .differences import check_samples
@@ -49,8 +50,11 @@ class Perturbed(Rule):
             noise = draw_samples(self.noise, theta.detach(), self.samples, self.antithetic)
             y, failed = solve(oracle, theta, noise, self.sigma)
             oracle.note(failed)
-            way = _ScoreGradient(noise, self.noise, self.sigma, self.antithetic, oracle.event_dim)
-            return shortcut(y.mean(0), theta, y, way.pullback, way.surrogate)
+            batch = theta.shape[: theta.ndim - oracle.event_dim]
+            record = oracle.solver.binary and not self.antithetic
+            mean, kept = mean_and_record(y, batch) if record else (y.mean(0), y)
+            way = _ScoreGradient(self, noise, batch, y.shape[1 + len(batch) :])
+            return shortcut(mean, theta, kept, way.pullback, way.surrogate)
         eta, log_prob = perturb(theta, self.sigma, self.samples, self.noise, self.multiplicative, self.antithetic)
         y = oracle(eta)
         log_prob = log_prob.flatten(-oracle.event_dim).sum(-1)
@@ -61,28 +65,26 @@ class Perturbed(Rule):
 
 
 class _ScoreGradient:
-    """The score-function gradient of a mean of solutions under additive noise."""
+    """The score-function gradient of a mean of solutions under additive noise, of solutions or their record."""
 
-    def __init__(self, noise: Draw, law: Noise, sigma: float, pairs: bool, event_dim: int):
-        self.noise, self.law, self.sigma, self.pairs, self.event_dim = noise, law, sigma, pairs, event_dim
+    def __init__(self, rule: Perturbed, noise: Draw, batch: torch.Size, event: torch.Size):
+        self.rule, self.noise, self.batch, self.event = rule, noise, batch, event
 
-    def pullback(self, theta: Tensor, y: Tensor, grad: Tensor) -> Tensor:
-        """`-mean_s <grad, y_s - b_s> score(z_s) / sigma`.  # (*B, *E), (S, *B, *F), (*B, *F) -> (*B, *E)"""
-        lead = theta.shape[: theta.ndim - self.event_dim]
-        rows, width = lead.numel(), grad.shape[len(lead) :].numel()
-        products = torch.bmm(grad.reshape(rows, 1, width).to(y.dtype), y.reshape(len(y), rows, width).permute(1, 2, 0))
-        weight = products[:, 0].t()
-        weight = (weight - _baseline(weight, self.pairs)).div_(-self.sigma * len(y))
-        out = self.noise.weighted_score(weight.reshape(len(y), *lead), theta).to(theta.dtype)
+    def pullback(self, theta: Tensor, kept: Tensor, grad: Tensor) -> Tensor:
+        """`-mean_s <grad, y_s - b_s> score(z_s) / sigma`.  # (*B, *E), kept, (*B, *F) -> (*B, *E)"""
+        scale = -1 / (self.rule.sigma * len(kept))
+        weight = advantages(kept, grad, self.batch, scale, self.rule.antithetic)
+        out = self.noise.weighted_score(weight, theta).to(theta.dtype)
         if not math.isfinite(theta.sum()):  # infinite scores forbid entries, whatever the noise
             out = torch.where(theta.isinf(), 0, out)
         return out
 
-    def surrogate(self, theta: Tensor, y: Tensor) -> Tensor:
+    def surrogate(self, theta: Tensor, kept: Tensor) -> Tensor:
         """What `pullback` is the gradient of, in plain autograd."""
         z = self.noise.added_to(torch.zeros_like(theta), 1.0)
-        log_prob = self.law.log_prob(z + _zero(theta.detach() - theta) / self.sigma)
-        return score_weighted(y, log_prob.flatten(-self.event_dim).sum(-1), self.pairs)
+        log_prob = self.rule.noise.log_prob(z + _zero(theta.detach() - theta) / self.rule.sigma)
+        y = solutions(kept, self.event, theta.dtype)
+        return score_weighted(y, log_prob.flatten(1 + len(self.batch)).sum(-1), self.rule.antithetic)
 
 
 def check_perturbation(asker: object, sigma: float, samples: int, noise: Noise, antithetic: bool) -> None:
@@ -135,13 +137,5 @@ def score_weighted(y: Tensor, log_prob: Tensor, pairs: bool = False) -> Tensor:
     samples mirror each other, and the baseline leaves out a sample and its mirror image.
     """
     weight = torch.exp(log_prob - log_prob.detach())
-    return ((y - _baseline(y.detach(), pairs)) * weight[(...,) + (None,) * (y.ndim - weight.ndim)]).mean(0)
+    return ((y - baseline(y.detach(), pairs)) * weight[(...,) + (None,) * (y.ndim - weight.ndim)]).mean(0)
 
-
-def _baseline(y: Tensor, pairs: bool) -> Tensor:
-    """The mean of the samples that have nothing to do with each.  # (S, ...) -> (S, ...)"""
-    if not pairs:
-        return (y.sum(0) - y) / max(len(y) - 1, 1)
-    own = y.unflatten(0, (2, -1)).sum(0)
-    others = (own.sum(0) - own) / max(len(y) - 2, 1)
-    return torch.cat([others, others])

@@ -1,15 +1,18 @@
 // Random numbers of any smooth law, for perturbed scores and for the gradients that the law's score gives.
 //
-// Idea: number i is a function of the seed and i alone, so nothing has to be kept. The perturbed scores of the forward pass are
-// made in one pass, and the backward pass makes the same numbers again. Threads change nothing, nor does the width of a vector.
+// Idea: number i of sample s is a function of the seed, s and i alone, so nothing has to be kept. The perturbed scores of the
+// forward pass are made in one pass, and the backward pass makes the same numbers again. Threads change nothing, nor does the
+// width of a vector.
 //
-// The bits are those of Threefry-4x32-20, which needs additions, rotations and exclusive ors only. One counter gives four words;
-// sixteen counters make a block of 64 numbers, word after word. A word says which half of the law a number is in, and how
-// likely it is to be further out: a probability with a floating point, whose exponent and leading digits name a cell of a
-// table of quantiles, fine where the law is steep. What the table holds is the caller's: a function of the quantile, such as
-// the derivative of the logarithm of the density, comes out as well as the quantile itself.
+// A sample is cut into stretches of 1024 numbers, each made by sixteen streams of xoshiro128++ side by side. A
+// stream starts from four words of Threefry-4x32-20, for a counter of its own. Both need additions, rotations and exclusive ors
+// only. A word says which half of the law a number is in, and how likely it is to be further out: a probability with a floating
+// point, whose exponent and leading digits name a cell of a table of quantiles, fine where the law is steep. What the table
+// holds is the caller's: a function of the quantile, such as the derivative of the logarithm of the density, comes out as well
+// as the quantile itself.
 //
-// Source: J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011).
+// Sources: J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011);
+// D. Blackman, S. Vigna, "Scrambled linear pseudorandom number generators" (ACM TOMS 47, 2021).
 #include <algorithm>
 
 #include "parallel.hpp"
@@ -23,8 +26,8 @@ using simd::broadcast;
 using Word = simd::Vector<uint32_t>;
 
 constexpr int kLanes = simd::kLanes<float>;
-constexpr int kCounters = 16, kBlock = 4 * kCounters;  // whatever the width of a vector, so that it changes no number
-constexpr int64_t kChunk = 16 * kBlock;                // numbers made at a time, in the first-level cache
+constexpr int kStreams = 16;        // side by side, whatever the width of a vector, so that it changes no number
+constexpr int64_t kStretch = 1024;  // numbers of all streams together, in the first-level cache
 
 constexpr int kDigits = 6, kOctaves = 32;         // of the probability: leading digits, and exponents from -33 to -2
 constexpr int kHalf = (kOctaves << kDigits) + 1;  // the cells of one half; the last one is the median
@@ -104,69 +107,77 @@ inline Float look_up(const Cell* table, Word word) {
   return value + __builtin_convertvector(place & ((1 << kRest) - 1), Float) * slope;
 }
 
-/// Numbers `first, first + 1, ...`, at least `count` of them, in whole blocks; `first` is a multiple of kBlock.
-void fill(const Source& source, int64_t first, int64_t count, float* out) {
-  uint32_t key[5] = {uint32_t(source.seed), uint32_t(source.seed >> 32), 0, 0, 0};
+/// The states that the streams in the lanes from `stream` on start from, in a stretch.
+inline void start(uint64_t seed, uint64_t stretch, int stream, Word* state) {
+  uint32_t key[5] = {uint32_t(seed), uint32_t(seed >> 32), 0, 0, 0};
   key[4] = 0x1bd11bda ^ key[0] ^ key[1];
-  for (int64_t block = first / kBlock; count > 0; ++block, out += kBlock, count -= kBlock) {
-    for (int lane = 0; lane < kCounters; lane += kLanes) {
-      const uint64_t counter = uint64_t(block) * kCounters + lane;
-      Word words[4] = {simd::iota<Word>() + uint32_t(counter), broadcast<Word>(uint32_t(counter >> 32)), Word{}, Word{}};
-      threefry(words, key);
-      for (int i = 0; i < 4; ++i) simd::store(out + i * kCounters + lane, look_up(source.table, words[i]));
-    }
+  const uint64_t counter = stretch * kStreams + stream;
+  state[0] = simd::iota<Word>() + uint32_t(counter), state[1] = broadcast<Word>(uint32_t(counter >> 32));
+  state[2] = state[3] = Word{};
+  threefry(state, key);
+}
+
+/// A step of xoshiro128++.
+inline Word next(Word* s) {
+  const Word out = rotate<7>(s[0] + s[3]) + s[0], shifted = s[1] << 9;
+  s[2] ^= s[0], s[3] ^= s[1], s[1] ^= s[2], s[0] ^= s[3];
+  s[2] ^= shifted, s[3] = rotate<11>(s[3]);
+  return out;
+}
+
+/// The first `count` numbers of a stretch; there is room for all kStretch in `out`.
+void fill(const Source& source, int64_t stretch, int64_t count, float* out) {
+  for (int stream = 0; stream < kStreams; stream += kLanes) {
+    Word state[4];
+    start(source.seed, uint64_t(stretch), stream, state);
+    for (int64_t i = stream; i < count; i += kStreams) simd::store(out + i, look_up(source.table, next(state)));
   }
 }
 
 // ---- what is made of the numbers ----
 
-constexpr double kNanoseconds = 0.8;  // for one number, about
+constexpr double kNanoseconds = 0.5;  // for one number, about
 
-/// Calls `body(first, count)` for stretches of `size` numbers, of whole chunks, on several threads where that pays.
+int64_t stretches(int64_t size) { return (size + kStretch - 1) / kStretch; }
+
+/// Calls `body(k)` for `count` stretches, on several threads where making so many numbers is worth it.
 template <class Body>
-void in_stretches(int64_t size, double numbers, int threads, Body&& body) {
+void for_each(int64_t count, double numbers, int threads, Body&& body) {
   if (numbers * kNanoseconds < 200e3) threads = 1;
-  const int64_t chunks = (size + kChunk - 1) / kChunk, room = (chunks + 4 * threads - 1) / (4 * threads) * kChunk;
-  if (size) parallel::parallel_for((size + room - 1) / room, threads,
-                                   [&](int64_t k) { body(k * room, std::min(room, size - k * room)); });
-}
-
-/// out[i] = base[i mod period] + scale * number i; without a base, scale * number i.
-void add(const Source& source, const float* base, int64_t period, float scale, int64_t size, int threads, float* out) {
-  in_stretches(size, double(size), threads, [&](int64_t first, int64_t count) {
-    alignas(simd::kBytes) float z[kChunk];
-    for (int64_t from = first; from < first + count; from += kChunk) {
-      const int64_t end = std::min(from + kChunk, first + count);
-      fill(source, from, end - from, z);
-      for (int64_t i = from; i < end;) {
-        const int64_t at = i % period, run = std::min(end - i, period - at);
-        if (base) for (int64_t k = 0; k < run; ++k) out[i + k] = base[at + k] + scale * z[i - from + k];
-        else for (int64_t k = 0; k < run; ++k) out[i + k] = scale * z[i - from + k];
-        i += run;
-      }
-    }
+  const int64_t together = (count + 4 * threads - 1) / (4 * threads);
+  if (count) parallel::parallel_for((count + together - 1) / together, threads, [&](int64_t k) {
+    for (int64_t j = k * together; j < std::min(count, (k + 1) * together); ++j) body(j);
   });
 }
 
-/// out[b * width + e] = sum over samples s of weight[s * rows + b] * number (s * rows + b) * width + e.
+/// out[s * size + i] = base[i] + scale * number i of sample s; without a base, scale * number.
+void perturb(const Source& source, const float* base, int64_t size, int64_t samples, float scale, int threads, float* out) {
+  const int64_t each = stretches(size);
+  for_each(samples * each, double(samples) * double(size), threads, [&](int64_t k) {
+    alignas(simd::kBytes) float z[kStretch];
+    const int64_t first = k % each * kStretch, count = std::min(kStretch, size - first);
+    fill(source, k, count, z);
+    float* to = out + k / each * size + first;
+    if (base) for (int64_t i = 0; i < count; ++i) to[i] = base[first + i] + scale * z[i];
+    else for (int64_t i = 0; i < count; ++i) to[i] = scale * z[i];
+  });
+}
+
+/// out[b * width + e] = sum over samples s of weight[s * rows + b] * number b * width + e of sample s.
 ///
 /// A thread takes a stretch of `out` through all samples, so a sum has one order.
 void weigh(const Source& source, const float* weight, int64_t samples, int64_t rows, int64_t width, int threads, float* out) {
-  const int64_t size = rows * width;
-  in_stretches(size, double(samples) * double(size), threads, [&](int64_t begin, int64_t length) {
-    alignas(simd::kBytes) float z[kChunk];
-    std::fill_n(out + begin, length, 0.0f);
+  const int64_t size = rows * width, each = stretches(size);
+  for_each(each, double(samples) * double(size), threads, [&](int64_t stretch) {
+    alignas(simd::kBytes) float z[kStretch];
+    const int64_t first = stretch * kStretch, end = std::min(size, first + kStretch);
+    std::fill(out + first, out + end, 0.0f);
     for (int64_t s = 0; s < samples; ++s) {
-      const int64_t first = s * size + begin, end = first + length;
-      for (int64_t chunk = first / kBlock * kBlock; chunk < end; chunk += kChunk) {
-        const int64_t stop = std::min(chunk + kChunk, end);
-        fill(source, chunk, stop - chunk, z);
-        for (int64_t i = std::max(chunk, first); i < stop;) {
-          const int64_t row = i / width, run = std::min(stop, (row + 1) * width) - i;
-          float* sum = out + (i - s * size);
-          for (int64_t k = 0; k < run; ++k) sum[k] += weight[row] * z[i - chunk + k];
-          i += run;
-        }
+      fill(source, s * each + stretch, end - first, z);
+      for (int64_t row = first / width, i = first; i < end; ++row) {
+        const int64_t stop = std::min(end, (row + 1) * width);
+        const float w = weight[s * rows + row];
+        for (; i < stop; ++i) out[i] += w * z[i - first];
       }
     }
   });
@@ -174,10 +185,11 @@ void weigh(const Source& source, const float* weight, int64_t samples, int64_t r
 
 }  // namespace
 
-extern "C" __attribute__((visibility("default"))) void solverlayers_noise_add(int64_t seed, const void* table, const float* base,
-                                                                              int64_t period, float scale, int64_t size,
-                                                                              int threads, float* out) {
-  add({uint64_t(seed), static_cast<const Cell*>(table)}, base, period, scale, size, threads, out);
+extern "C" __attribute__((visibility("default"))) void solverlayers_noise_perturb(int64_t seed, const void* table,
+                                                                                  const float* base, int64_t size,
+                                                                                  int64_t samples, float scale, int threads,
+                                                                                  float* out) {
+  perturb({uint64_t(seed), static_cast<const Cell*>(table)}, base, size, samples, scale, threads, out);
 }
 
 extern "C" __attribute__((visibility("default"))) void solverlayers_noise_weigh(int64_t seed, const void* table,
