@@ -199,9 +199,7 @@ def patch_costs(pixels: int, context: bool, width: int = 16) -> nn.Sequential:
     Shapes: (B, 3, H * P, W * P) -> (B, H, W).
     """
     return nn.Sequential(
-        nn.BatchNorm2d(
-            3, affine=False
-        ),  # the convolution scales and shifts; without a gradient to the image it is twice as fast
+        nn.BatchNorm2d(3, affine=False),  # the convolution scales; without a gradient to the image it is twice as fast
         convolution(3, width, pixels // 2, stride=pixels // 2),
         *([Residual(width)] if context else []),
         convolution(width, 2 * width, 2, stride=2),
