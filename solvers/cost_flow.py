@@ -10,10 +10,9 @@ from torch import Tensor
 from solverlayers.errors import InfeasibleError, InstanceError, first_instance
 from solverlayers.solver import Solution, inner
 
-from . import flow_search
-from .flow_family import FlowSolver, Units, as_units, batched
-from .kernels import flow as kernel
-from .kernels import library
+from .flow_family import FlowSolver, Units, as_units, backend, batched
+from .flow_search import INFEASIBLE
+from .flow_vertices import shortest
 
 _BALANCE = 1e-6
 """Supplies may miss their sum of zero by this share of their size, as sums of single precision do."""
@@ -38,6 +37,9 @@ class CostFlow(FlowSolver):
     and supplies below 2**-50 of their sum (for up to 1000 edges without limit), costs below 2**-44 of the largest for 100
     nodes, and two bits more for half as many. So flows are whole where capacities and supplies are. An infinite cost takes an
     edge away.
+
+    Compiled kernels search on the CPU, OR-Tools where they were not built, batched torch on other devices. All end at a vertex,
+    though not always at the same one where several cost the same.
 
     Where rounding is needed, capacities are widened by as much, so that it makes no instance infeasible, and the flow cut back
     to them.
@@ -70,9 +72,7 @@ class CostFlow(FlowSolver):
         steps = nodes * (nodes + 1.0) * 4
         prices = as_units(finite, steps * _largest(finite) / _total(finite))
         self._refuse_bottomless(prices.whole, endless, edges, nodes)
-        arrays = (part.cpu() for part in (prices.whole, whole, given, edges))
-        backend = kernel if library() is not None else flow_search
-        flow, status = (part.to(scores.device) for part in backend.min_cost_flow(*arrays))
+        flow, status = backend(whole).min_cost_flow(prices.whole, whole, given, edges)
         self._refuse_infeasible(status)
         y = both.numbers(flow).minimum(capacity)
         return Flows(y, Units(flow, both.shift), Units(whole, both.shift), endless, Units(given, both.shift), prices, edges)
@@ -83,7 +83,7 @@ class CostFlow(FlowSolver):
         flow, full = found.flow.whole, found.capacity.whole
         room = torch.cat([(flow < full) | found.endless, flow > 0], 1)
         costs = found.costs.whole
-        potential, _ = flow_search.shortest(torch.cat([costs, -costs], 1), room, torch.cat([edges, edges.flip(1)], 2), nodes)
+        potential, _ = shortest(torch.cat([costs, -costs], 1), room, torch.cat([edges, edges.flip(1)], 2), nodes)
         reduced = costs + potential.gather(1, edges[:, 0]) - potential.gather(1, edges[:, 1])
         saved = (found.costs.numbers(reduced.clamp_max(0)) * found.capacity.numbers(full).where(~found.endless, 0)).sum(1)
         height = found.costs.numbers(potential)
@@ -114,7 +114,7 @@ class CostFlow(FlowSolver):
     def _refuse_bottomless(self, costs: Tensor, endless: Tensor, edges: Tensor, nodes: int) -> None:
         if not (endless & (costs < 0)).any():
             return
-        _, bad = flow_search.shortest(costs, endless, batched(edges, len(costs)), nodes)
+        _, bad = shortest(costs, endless, batched(edges, len(costs)), nodes)
         if bad.any():
             raise InstanceError(
                 f"{type(self).__name__}: instance {first_instance(bad)} has a cycle of negative cost and infinite capacity "
@@ -124,7 +124,7 @@ class CostFlow(FlowSolver):
             )
 
     def _refuse_infeasible(self, status: Tensor) -> None:
-        bad = status == flow_search.INFEASIBLE
+        bad = status == INFEASIBLE
         if bad.any():
             raise InfeasibleError(
                 f"{type(self).__name__}: instance {first_instance(bad)} has supplies that cannot reach its demands "

@@ -11,11 +11,8 @@ from torch import Tensor
 from solverlayers.errors import InfeasibleError, first_instance
 from solverlayers.solver import Solution
 
-from . import flow_search
-from .flow_family import FlowSolver, as_units, batched, real_edges
+from .flow_family import FlowSolver, as_units, backend, batched, real_edges
 from .graph import Graph
-from .kernels import flow as kernel
-from .kernels import library
 
 
 class _Cuts(NamedTuple):
@@ -33,6 +30,8 @@ class CutProblem(FlowSolver):
     Capacities are non-negative (a layer clips them, see `clip`), and rounded to multiples of a power of two, less than 2**-50
     of their sum for up to 1000 edges, in which flow and cut are exact. An infinite capacity is one without limit. `mask (B, E)`
     is False for an edge that is not there, or padding.
+
+    Compiled kernels search on the CPU, or OR-Tools where they were not built, batched torch on other devices.
     """
 
     source: int | None
@@ -66,7 +65,8 @@ class CutProblem(FlowSolver):
         capacity = self._numbers("a capacity", scores, mask)
         negative = f"({capacity.min().item():g})" if capacity.numel() else ""
         self._refuse(capacity < 0, "a negative capacity", negative, _NEGATIVE)
-        return self._search(capacity, real_edges(self.graph, edges, mask), nodes, start, end)
+        cuts = self._search(capacity, real_edges(self.graph, edges, mask), nodes, start, end)
+        return cuts if mask is None else cuts._replace(crossing=cuts.crossing & mask)
 
     def _search(self, capacity: Tensor, edges: Tensor, nodes: int, source: Tensor, target: Tensor) -> _Cuts:
         endless = capacity.isinf()
@@ -74,11 +74,7 @@ class CutProblem(FlowSolver):
         more = units.whole.sum(1, keepdim=True) + 1  # than any cut without an endless edge
         whole = torch.where(endless, more, units.whole)
         directed = self.directed if self.graph is None else self.graph.directed
-        backend = kernel if library() is not None else flow_search
-        flow, side = (
-            part.to(capacity.device)
-            for part in backend.max_flow(whole.cpu(), edges.cpu(), nodes, directed, source.cpu(), target.cpu())
-        )
+        flow, side = backend(whole).max_flow(whole, edges, nodes, directed, source, target)
         ends = batched(edges, len(capacity))
         tail, head = side.gather(1, ends[:, 0]), side.gather(1, ends[:, 1])
         crossing = (tail & ~head) if directed else tail != head
@@ -160,8 +156,8 @@ class MaxFlow(CutProblem):
     A general hard function (`linear = False`): the set of flows depends on the scores, so rules that need an objective are
     refused; `StraightThrough`, `Identity`, `Perturbed` and `DAB` are not. Where only the value of the flow matters, use MinCut,
     whose gradient is exact. The solution is the flow along each edge, negative against the direction of an edge of a graph that
-    is not directed. Fields, instance data and errors are those of MinCut. Among several greatest flows the one returned is
-    always the same, but not specified.
+    is not directed. Fields, instance data and errors are those of MinCut. Among several greatest flows the one returned is not
+    specified: always the same on one device, but on a GPU it may be another than on the CPU.
 
     `solve_with_info` has the value of the flow as objective and `duals["cut"] (B, E)`, a cut of the same value, which proves
     that no flow is greater: across it every edge is full.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import NamedTuple
 
 import torch
@@ -9,8 +10,11 @@ from torch import Tensor
 
 from solverlayers.errors import InfeasibleError, InstanceError, first_instance
 
+from . import flow_search, pushed_flows
 from .edge_family import EdgeSolver, native
 from .graph import Graph
+from .kernels import flow as kernel
+from .kernels import library
 
 _BITS = 60
 """Sums of all numbers stay below two to this."""
@@ -42,6 +46,13 @@ def as_units(numbers: Tensor, room: Tensor | float = 1.0) -> Units:
 def _power(exponent: Tensor) -> Tensor:
     """Two to the power of `exponent`, exactly, which `torch.ldexp` is not beyond single precision."""
     return ((exponent + 1023) << 52).view(torch.float64)
+
+
+def backend(whole: Tensor) -> ModuleType:
+    """What finds flows where these numbers are: on the CPU the compiled kernels, or OR-Tools where they were not built."""
+    if not whole.is_cpu:
+        return pushed_flows
+    return flow_search if library() is None else kernel
 
 
 class FlowSolver(EdgeSolver):

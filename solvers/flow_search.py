@@ -1,9 +1,11 @@
-"""Flows in whole units by OR-Tools, one instance after the other: what serves where the compiled kernels do not."""
+"""Flows in whole units by OR-Tools, one instance after the other: what serves on the CPU without the compiled kernels."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from .flow_vertices import at_vertices
 
 FEASIBLE, INFEASIBLE = 0, 1
 
@@ -39,8 +41,14 @@ def max_flow(
 def min_cost_flow(costs: Tensor, capacity: Tensor, supply: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
     """The cheapest flow that carries all supplies off, and whether there is one.  # (B, E), (B, E), (B, nodes) -> (B, E), (B,)
 
-    Whole numbers throughout; supplies sum to zero.
+    Whole numbers throughout; supplies sum to zero. The flow is a vertex: the edges on which it is neither zero nor as large as
+    the capacity form no cycle.
     """
+    return at_vertices(_cheapest, costs, capacity, supply, edges)
+
+
+def _cheapest(costs: Tensor, capacity: Tensor, supply: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
+    """Any cheapest flow, and whether there is one."""
     from ortools.graph.python import min_cost_flow as ortools
 
     flow, status = torch.zeros_like(capacity), torch.full((len(costs),), FEASIBLE)
@@ -57,20 +65,3 @@ def min_cost_flow(costs: Tensor, capacity: Tensor, supply: Tensor, edges: Tensor
         else:
             raise RuntimeError(f"OR-Tools: the flow of instance {b} was not found: {found.name}.")
     return flow, status
-
-
-def shortest(costs: Tensor, there: Tensor, edges: Tensor, nodes: int) -> tuple[Tensor, Tensor]:
-    """Least distances of the nodes from anywhere, along edges that are there, and whether a cycle has negative cost.
-
-    Bellman and Ford, all edges of all instances at once.  # (B, E), (B, E), (B, 2, E) -> (B, nodes), (B,)
-    """
-    distance = costs.new_zeros(len(costs), nodes)
-    never = torch.iinfo(costs.dtype).max
-    for _ in range(nodes + 1):
-        offer = torch.where(there, distance.gather(1, edges[:, 0]) + costs, never)
-        nearer = distance.scatter_reduce(1, edges[:, 1], offer, "amin")
-        changed = (nearer != distance).any(1)
-        if not changed.any():
-            return distance, changed
-        distance = nearer
-    return distance, changed

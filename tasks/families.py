@@ -39,7 +39,8 @@ _HEAD = """# What each solver can do
 Generated from the code, each solver on its smallest example: `python -m solverlayers.tasks.families > docs/families.md`.
 Wrappers stand with what they wrap in that example.
 
-* **kernel**: the compiled CPU kernels that run, all instances of a batch in one call; without them the torch version serves.
+* **kernel**: the compiled CPU kernels that run, all instances of a batch in one call; without them the torch version serves,
+  or, on the CPU, OR-Tools for flows.
 * **on the device**: with scores on a GPU nothing leaves it: no copy to the host while it solves. Larger instances than the
   example's may be solved otherwise; the class says so.
 * **exact**: solutions are optimal. **certificate**: what `solve_with_info` returns to check that with: duals by name, or a
@@ -113,7 +114,7 @@ def takes(solver: Solver, name: str) -> bool:
     """Whether `solve`, or what it hands its keywords on to, has a parameter of that name."""
     while isinstance(solver, Wrapper):
         solver = solver.solver
-    methods = (getattr(solver, method, None) for method in ("solve", "_paths", "_program", "solve_instance"))
+    methods = (getattr(solver, method, None) for method in ("solve", "_paths", "_cuts", "_found", "_program", "solve_instance"))
     return any(name in inspect.signature(method).parameters for method in methods if callable(method))
 
 

@@ -16,15 +16,17 @@ from solverlayers.rules import Blackbox
 from solverlayers.solvers import (
     Assignment,
     Graph,
-    LinearProgram,
     MaxFlow,
     MinCostFlow,
     MinCut,
     Transport,
     cost_flow,
     cuts,
+    flow_family,
     flow_search,
+    grid_graph,
     kernels,
+    pushed_flows,
 )
 from solverlayers.solvers.flow_family import as_units
 from solverlayers.solvers.kernels import flow as kernel
@@ -36,16 +38,25 @@ BUILDS = [
 DIAMOND = Graph([[0, 0, 1, 2, 1], [1, 2, 3, 3, 2]])
 
 
-@pytest.fixture(params=["ortools", *BUILDS])
+@pytest.fixture(params=["torch", "ortools", *BUILDS])
 def backend(request, monkeypatch):
-    """OR-Tools, and each build of the kernels that runs here."""
-    if request.param == "ortools":
-        monkeypatch.setattr(cuts, "library", lambda: None)
-        monkeypatch.setattr(cost_flow, "library", lambda: None)
-    else:
+    """Torch, OR-Tools, and each build of the kernels that runs here."""
+    found = {"torch": pushed_flows, "ortools": flow_search}.get(request.param, kernel)
+    for module in (cuts, cost_flow):
+        monkeypatch.setattr(module, "backend", lambda whole: found)
+    if found is kernel:
         build = ctypes.CDLL(str(kernels._find(request.param)))
         monkeypatch.setattr(kernel, "library", lambda: build)
-    return request.param
+    return found
+
+
+def test_what_serves_where(monkeypatch):
+    whole = torch.zeros(1, 1, dtype=torch.int64)
+    assert flow_family.backend(whole.to("meta")) is pushed_flows
+    monkeypatch.setattr(flow_family, "library", lambda: kernels)
+    assert flow_family.backend(whole) is kernel
+    monkeypatch.setattr(flow_family, "library", lambda: None)
+    assert flow_family.backend(whole) is flow_search
 
 
 def generator(seed):
@@ -123,6 +134,19 @@ def test_endless_capacities(backend):
     with pytest.raises(InfeasibleError, match=f"^{re.escape(message)}$") as caught:
         MinCut(DIAMOND, 0, 3)(scores)
     assert caught.value.instances.tolist() == [False, True]
+
+
+def test_cuts_leave_out_what_is_not_there(backend):
+    """An edge outside the mask crosses nothing, as if the graph were without it."""
+    scores = torch.rand(4, 5, generator=generator(0))
+    mask = torch.tensor([True, True, True, False, True])
+    less = MinCut(Graph(DIAMOND.edges[:, mask], 4), 0, 3).solve_with_info(scores[:, mask])
+    for costs in (scores, scores.where(mask, torch.nan)):
+        cut = MinCut(DIAMOND, 0, 3).solve_with_info(costs, mask=mask.expand(4, 5))
+        assert torch.equal(cut.solution[:, mask], less.solution)
+        assert (cut.solution[:, ~mask] == 0).all()
+        assert torch.allclose(cut.bound, less.objective.double())
+        assert torch.allclose(cut.bound, cut.objective.double())
 
 
 def test_the_value_of_a_flow_has_the_cut_as_gradient():
@@ -285,12 +309,38 @@ def test_transport(backend, seed, n, m, real):
     reduced = costs + height[:, :n, None] - height[:, None, n:]
     assert (reduced >= -1e-9).all()
     assert (reduced[y > 1e-9].abs() <= 1e-9).all()
-    rows, columns = np.kron(np.eye(n), np.ones(m)), np.kron(np.ones(n), np.eye(m))
-    program = LinearProgram(A_eq=np.concatenate([rows, columns]))
-    sides = torch.cat([supply, demand], 1)
-    other = program.solve_with_info(costs.flatten(1), b_eq=sides).objective
-    assert torch.allclose(info.objective, other, atol=1e-6)
+    pairs, wide = np.add(np.indices((n, m)).reshape(2, -1), [[0], [n]]), np.full(n * m, np.inf)
+    programs = zip(costs.flatten(1).numpy(), torch.cat([supply, -demand], 1).numpy())
+    expected = [reference_flow(row, pairs, n + m, wide, balance) for row, balance in programs]
+    assert info.objective.tolist() == pytest.approx(expected, abs=1e-6)
     assert torch.allclose(info.bound, info.objective, atol=1e-9)
+
+
+@pytest.mark.parametrize(("n", "m"), [(6, 6), (3, 8), (15, 12)])
+def test_plans_that_cost_the_same(backend, n, m):
+    """Among them those with few entries that are not zero."""
+    supply, demand = torch.randint(1, 50, (4, n), generator=generator(n)), torch.randint(1, 50, (4, m), generator=generator(m))
+    over = (supply.sum(1) - demand.sum(1)).float()
+    supply[:, 0] += (-over).clamp_min(0).long()
+    demand[:, 0] += over.clamp_min(0).long()
+    for costs in (torch.ones(4, n, m), torch.randint(0, 2, (4, n, m), generator=generator(0)).double()):
+        info = Transport().solve_with_info(costs, supply=supply, demand=demand)
+        assert ((info.solution > 0).flatten(1).sum(1) <= n + m - 1).all()
+        assert torch.allclose(info.bound, info.objective)
+
+
+def test_flows_that_cost_the_same(backend):
+    """Edges that are neither empty nor full form no cycle; the costs are those of NetworkX."""
+    grid = grid_graph(9, 7, directed=True)
+    supply = torch.randint(-5, 6, (4, 63), generator=generator(1))
+    supply[:, 0] -= supply.sum(1)
+    info = MinCostFlow(grid, capacity=[200] * len(grid)).solve_with_info(torch.ones(4, len(grid)), supply=supply)
+    for row, cost, amounts in zip(info.solution, info.objective, supply.tolist()):
+        assert nx.is_forest(nx.MultiGraph(grid.edges[:, (row > 0) & (row < 200)].T.tolist()))
+        other = nx.DiGraph()
+        other.add_nodes_from((v, {"demand": -amount}) for v, amount in enumerate(amounts))
+        other.add_edges_from(grid.edges.T.tolist(), weight=1, capacity=200)
+        assert cost == nx.min_cost_flow_cost(other)
 
 
 def test_transport_of_ones_is_assignment(backend):
@@ -346,7 +396,7 @@ def test_units_of_all_sizes(factor):
 @pytest.mark.parametrize("own", [False, True])
 def test_backends_agree_on_larger_graphs(backend, nodes, own):
     """The same cuts and costs as OR-Tools, bit for bit, for numbers of 40 bits; in threads, too."""
-    count, size = 64, 5 * nodes
+    count, size = 64 if backend is kernel else 16, 5 * nodes
     edges = torch.randint(0, nodes, (count, 2, size) if own else (2, size), generator=generator(nodes))
     capacity, costs = (torch.randint(-(2**20), 2**40, (count, size), generator=generator(s)) for s in (1, 2))
     capacity = capacity.clamp_min(0)
@@ -356,12 +406,11 @@ def test_backends_agree_on_larger_graphs(backend, nodes, own):
     supply = torch.zeros(count, nodes).long().scatter_add_(1, ends[:, 0], inside).scatter_add_(1, ends[:, 1], -inside)
     supply[::7, 0] += 2**50
     supply[::7, -1] -= 2**50
-    search = flow_search if backend == "ortools" else kernel
     for directed in (True, False):
-        flow, side = search.max_flow(capacity, edges, nodes, directed, source, target)
+        flow, side = backend.max_flow(capacity, edges, nodes, directed, source, target)
         assert torch.equal(side, flow_search.max_flow(capacity, edges, nodes, directed, source, target)[1])
         assert ((flow <= capacity) & (flow >= (0 if directed else -capacity))).all()
-    flow, status = search.min_cost_flow(costs, capacity, supply, edges)
+    flow, status = backend.min_cost_flow(costs, capacity, supply, edges)
     other, expected = flow_search.min_cost_flow(costs, capacity, supply, edges)
     assert torch.equal(status, expected)
     assert status[::7].all()
