@@ -75,4 +75,7 @@ def variant() -> str:
 
 def usable(*tensors: torch.Tensor) -> bool:
     """Whether the compiled kernels can serve these tensors: all on the CPU, not being traced, and a build at hand."""
-    return all([t.is_cpu for t in tensors]) and not torch.compiler.is_compiling() and library() is not None
+    for t in tensors:  # `all` takes three times as long, as much as a small kernel
+        if not t.is_cpu:
+            return False
+    return not torch.compiler.is_compiling() and library() is not None

@@ -6,6 +6,7 @@ the set; the paths that end in "accept" are the sets of the family. However many
 
 from __future__ import annotations
 
+import ctypes
 import heapq
 from dataclasses import dataclass
 from functools import cached_property
@@ -37,9 +38,10 @@ class Diagram:
         return f"<Diagram of {len(self)} nodes for {len(self.groups)} elements>"
 
     @cached_property
-    def pointers(self) -> tuple[int, ...]:
+    def record(self) -> ctypes.Array[ctypes.c_int64]:
         """What the kernel takes: addresses of the arrays, and their sizes."""
-        return (*(t.data_ptr() for t in self._arrays), len(self), len(self.groups), self._places[1], self.top)
+        sizes = (len(self), len(self.groups), self._places[1], self.top)
+        return (ctypes.c_int64 * 12)(*(t.data_ptr() for t in self._arrays), *sizes)
 
     @cached_property
     def _arrays(self) -> list[Tensor]:
@@ -99,7 +101,7 @@ def best_sets(scores: Tensor, diagram: Diagram, largest: bool, mask: Tensor | No
         torch.minimum(more, values[without[start:stop]], out=values[start:stop])
         start = stop
     solution = _descend(values, costs, diagram, without, with_, element)
-    failed = values[diagram.top] == torch.inf
+    failed = (values[diagram.top] == torch.inf) | ~(costs > -torch.inf).all(1)
     return solution.masked_fill_(failed[:, None], 0).to(scores.dtype), failed if failed.any() else None
 
 

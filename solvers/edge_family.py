@@ -30,7 +30,8 @@ class EdgeSolver(Solver):
         check_edges(self, self.graph, edge_index, scores, "both ends")
         if edge_index is None:
             assert self.graph is not None
-            return self.graph.edges.to(scores.device), self.graph.nodes
+            edges = self.graph.edges
+            return edges if scores.is_cpu else edges.to(scores.device), self.graph.nodes
         edges = edge_index.long()
         return edges, self._count_nodes(edges, mask)
 

@@ -39,14 +39,18 @@ class EdgeMatching(EdgeSolver):
         """The best matchings.  # (B, E), (B, E), (B, 2, E) -> (B, E)"""
         edges, nodes = self._edges(scores, edge_index, mask)
         values, smallest = native(self, scores), self.sense == "min"
-        refuse_infinite(self, values, mask)
         if self.graph is not None:
             solution, failed = match_shared(self.graph, values, self._kind, smallest, mask)
         else:
             solution, failed = match_own(edges, nodes, values, self._kind, smallest, mask)
         if failed is not None:
+            super()._check_nan((scores,), {} if mask is None else {"mask": mask})
+            refuse_infinite(self, values, mask)
             refuse_imperfect(self, failed, None if self.graph is None else self.graph.nodes)
-        return solution.to(scores.dtype)
+        return solution if solution.dtype == scores.dtype else solution.to(scores.dtype)
+
+    def _check_nan(self, scores: tuple[Tensor, ...], instance: dict[str, Tensor]) -> None:
+        """Nothing yet: the algorithms report NaN, which saves a pass over the scores."""
 
     def solve_with_info(self, scores: Tensor, **instance: Tensor) -> Solution:
         """The best matchings, with duals of nodes and blossoms that certify them.  # (B, E) -> Solution

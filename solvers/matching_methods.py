@@ -6,16 +6,13 @@ grids, and small ones), and as assignment where it is bipartite; all others by E
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 from torch import Tensor
 
-from solverlayers.errors import InfeasibleError
-
 from . import decision_diagram
-from .assignment import Assignment, GatedAssignment
+from .bipartite import bipartition, match_by_assignment
 from .graph import Graph
+from .kernels import bipartite as bipartite_kernel
 from .kernels import decision_diagram as diagram_kernel
 from .kernels import library, usable
 from .kernels import matching as kernel
@@ -28,9 +25,8 @@ SMALL = 16
 """Any graph with so many nodes has a small diagram."""
 
 Matched = tuple[Tensor, Tensor | None]
-"""Solutions in the shape of the scores, and which instances have no perfect matching, None where all have one."""
-Sides = tuple[Tensor, Tensor, int, int]
-"""Of each edge of a bipartite graph its end on one side and on the other, numbered there; the sizes of the sides."""
+"""Solutions in the shape of the scores, and which instances have no perfect matching, or scores of NaN or of infinity in the
+direction that does not forbid; None where all is well."""
 
 
 def match_shared(graph: Graph, scores: Tensor, kind: int, smallest: bool, mask: Tensor | None = None) -> Matched:
@@ -40,9 +36,9 @@ def match_shared(graph: Graph, scores: Tensor, kind: int, smallest: bool, mask: 
         backend = diagram_kernel if usable(scores) else decision_diagram
         return backend.best_sets(scores, diagram, not smallest, mask)
     sides = bipartition(graph)
-    if sides is not None and scores.numel() and (kind == ANY or (kind == PERFECT and sides[2] == sides[3])):
-        costs = scores if smallest else -scores
-        return _assign(costs if mask is None else costs.where(mask, torch.inf), sides, kind)
+    if sides is not None and scores.numel() and (kind == ANY or (kind == PERFECT and sides.n == sides.m)):
+        backend = bipartite_kernel.match if sides.sparse and usable(scores) else match_by_assignment
+        return backend(scores, sides, kind == PERFECT, not smallest, mask)
     return _match_on_the_host(scores, graph.edges, graph.nodes, kind, smallest, mask)
 
 
@@ -58,19 +54,6 @@ def _match_on_the_host(scores: Tensor, edges: Tensor, nodes: int, kind: int, sma
     mask = None if mask is None else mask.cpu()
     solution, failed = backend(scores.cpu(), edges.cpu(), nodes, kind, smallest, mask)
     return solution.to(scores.device), None if failed is None else failed.to(scores.device)
-
-
-def _assign(costs: Tensor, sides: Sides, kind: int) -> Matched:
-    """As assignment, in a bipartite graph; a matching that is not perfect leaves rows alone at no cost."""
-    rows, columns, n, m = sides
-    matrix = costs.new_full((len(costs), n, m), torch.inf)
-    matrix[:, rows, columns] = costs
-    if kind == ANY:
-        return GatedAssignment().solve(matrix, costs.new_zeros(len(costs)))[:, rows, columns], None
-    try:
-        return Assignment().solve(matrix)[:, rows, columns], None
-    except InfeasibleError as error:
-        return torch.zeros_like(costs), error.instances
 
 
 def _match_small(edges: Tensor, nodes: int, scores: Tensor, kind: int, smallest: bool, mask: Tensor | None) -> Matched:
@@ -94,7 +77,15 @@ def _match_small(edges: Tensor, nodes: int, scores: Tensor, kind: int, smallest:
     assert diagram is not None
     pairs, failed = decision_diagram.best_sets(values, diagram, False)
     solution = scores.new_zeros(len(scores), scores.shape[1] + 1).scatter_(1, first, pairs)
-    return solution[:, :-1], failed
+    wrong = _invalid(scores, smallest, mask)
+    failed = wrong if failed is None else failed | wrong
+    return solution[:, :-1], failed if failed.any() else None
+
+
+def _invalid(scores: Tensor, smallest: bool, mask: Tensor | None) -> Tensor:
+    """Which instances have scores of NaN, or of infinity in the direction that does not forbid.  # (B, E) -> (B,)"""
+    valid = scores > -torch.inf if smallest else scores < torch.inf
+    return ~(valid if mask is None else valid | ~mask).all(1)
 
 
 def _beside(edges: Tensor, nodes: int, n: int, mask: Tensor | None, row: Tensor, column: Tensor) -> Tensor:
@@ -104,48 +95,16 @@ def _beside(edges: Tensor, nodes: int, n: int, mask: Tensor | None, row: Tensor,
     return ~named[:, row] & ~named[:, column]
 
 
-@lru_cache(maxsize=64)
-def bipartition(graph: Graph) -> Sides | None:
-    """The two sides of a graph all whose edges go from one to the other; None if there are none, or two edges are parallel.
-
-    >>> bipartition(Graph([[0, 1, 2], [1, 2, 3]]))
-    (tensor([0, 1, 1]), tensor([0, 0, 1]), 2, 2)
-    """
-    beside: list[list[int]] = [[] for _ in range(graph.nodes)]
-    pairs = graph.edges.T.tolist()
-    for u, v in pairs:
-        beside[u].append(v)
-        beside[v].append(u)
-    side = [-1] * graph.nodes
-    for start in range(graph.nodes):
-        side[start] = max(side[start], 0)
-        stack = [start] if beside[start] else []
-        while stack:
-            u = stack.pop()
-            for v in beside[u]:
-                if side[v] == side[u]:
-                    return None
-                if side[v] < 0:
-                    side[v] = 1 - side[u]
-                    stack.append(v)
-            beside[u] = []
-    if len({(min(u, v), max(u, v)) for u, v in pairs}) < len(pairs):
-        return None
-    sides = torch.tensor(side)
-    number = torch.where(sides == 0, (sides == 0).cumsum(0), (sides == 1).cumsum(0)) - 1
-    first = sides[graph.edges[0]] == 0
-    rows, columns = torch.where(first, *graph.edges), torch.where(first, *graph.edges.flip(0))
-    return number[rows], number[columns], side.count(0), side.count(1)
-
-
 def match_by_networkx(
     scores: Tensor, edges: Tensor, nodes: int, kind: int, smallest: bool, mask: Tensor | None = None
 ) -> Matched:
     """As `kernels.matching.match`, by NetworkX, one instance after the other."""
     import networkx
 
-    solution, failed = torch.zeros_like(scores), torch.zeros(len(scores), dtype=torch.bool)
+    solution, failed = torch.zeros_like(scores), _invalid(scores, smallest, mask)
     for b, row in enumerate((-scores if smallest else scores).tolist()):
+        if failed[b]:
+            continue
         graph = networkx.Graph()
         graph.add_nodes_from(range(nodes) if edges.ndim == 2 else ())
         for e, (u, v) in enumerate((edges if edges.ndim == 2 else edges[b]).T.tolist()):

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from solverlayers.errors import InfeasibleError, InstanceError
 from solverlayers.solvers import kernels
 from solverlayers.solvers import matching_methods as methods
+from solverlayers.solvers.bipartite import bipartition, match_by_assignment
 from solverlayers.solvers.graph import Graph, grid_graph
+from solverlayers.solvers.kernels import bipartite as bipartite_kernel
 from solverlayers.solvers.kernels import decision_diagram as diagram_kernel
 from solverlayers.solvers.kernels import matching as kernel
 from solverlayers.solvers.matching import MaxCardinalityMatching, MaxWeightMatching, PerfectMatching
 from solverlayers.solvers.matching_diagrams import complete_graph, matching_diagram
-from solverlayers.solvers.matching_methods import bipartition
 
 RUNS_HERE = {"AVX512": ("baseline", "avx2", "avx512"), "AVX2": ("baseline", "avx2")}
 BUILDS = [
@@ -40,7 +41,7 @@ def use(name, monkeypatch):
     monkeypatch.setattr(methods, "usable", lambda *tensors: name in BUILDS)
     if name in BUILDS:
         build = ctypes.CDLL(str(kernels._find(name)))
-        for module in (kernel, diagram_kernel):
+        for module in (kernel, diagram_kernel, bipartite_kernel):
             monkeypatch.setattr(module, "library", lambda: build)
     else:
         monkeypatch.setattr(methods, "library", lambda: None)
@@ -154,6 +155,33 @@ def test_bipartite_graphs(cls, graph, levels):
         check(cls, one, row, graph.edges, range(graph.nodes))
 
 
+@pytest.mark.parametrize("build", BUILDS)
+@pytest.mark.parametrize("cls", [PerfectMatching, MaxWeightMatching])
+@pytest.mark.parametrize("levels", [3, 10**6])
+def test_sparse_bipartite_graphs(build, cls, levels, monkeypatch):
+    """By lists of edges, against NetworkX and as assignment, some edges forbidden."""
+    use(build, monkeypatch)
+    graph, g = scrambled(grid_graph(12, 13), 1), generator(levels)
+    assert bipartition(graph).sparse
+    assert matching_diagram(graph, cls is PerfectMatching, methods.LARGEST_DIAGRAM) is None
+    scores = torch.randint(-levels, levels, (6, len(graph)), generator=g).double()
+    mask = torch.rand(6, len(graph), generator=g) < 0.97
+    scores = scores.where(mask, torch.nan)
+    plain = scores.where(mask, torch.inf if cls is PerfectMatching else -torch.inf)
+    failed = torch.tensor([best(cls, row, graph.edges, range(graph.nodes)) is None for row in plain])
+    if failed.any():
+        with pytest.raises(InfeasibleError) as caught:
+            cls(graph)(scores, mask=mask)
+        assert torch.equal(caught.value.instances, failed)
+    assert not failed.all()
+    y = cls(graph)(scores[~failed], mask=mask[~failed])
+    assert torch.equal(y, cls(graph)(plain[~failed]))
+    for row, one in zip(plain[~failed], y):
+        check(cls, one, row, graph.edges, range(graph.nodes))
+    other, _ = match_by_assignment(plain[~failed], bipartition(graph), cls is PerfectMatching, cls is not PerfectMatching)
+    assert torch.equal((y * scores[~failed].nan_to_num()).sum(1), (other * scores[~failed].nan_to_num()).sum(1))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int32, torch.int64])
 def test_types(backend, dtype):
     triangle_with_tail = Graph([[0, 1, 2, 2], [1, 2, 0, 3]])
@@ -181,6 +209,27 @@ def test_no_perfect_matching(backend):
         path(torch.rand(2, 3), mask=torch.tensor([[True, True, True], [False, True, True]]))
     with pytest.raises(InfeasibleError, match=r"^PerfectMatching: instance 0 has no matching"):
         PerfectMatching(Graph([[0, 0, 0], [1, 2, 3]]))(torch.rand(1, 3))
+
+
+@pytest.mark.parametrize("graph", [grid_graph(2, 2), grid_graph(12, 12), complete_graph(18)], ids=["narrow", "sparse", "dense"])
+def test_numbers_that_mean_nothing(backend, graph):
+    """Algorithms that report them, instead of a pass over the scores before; the mask hides them."""
+    scores = torch.rand(3, len(graph), generator=generator(0))
+    mask = torch.ones_like(scores, dtype=torch.bool)
+    for number, cls, text in (
+        (torch.nan, PerfectMatching, "NaN scores"),
+        (torch.nan, MaxWeightMatching, "NaN scores"),
+        (-torch.inf, PerfectMatching, "-inf among its scores"),
+        (torch.inf, MaxWeightMatching, "+inf among its scores"),
+    ):
+        wrong, hidden = scores.clone(), mask.clone()
+        wrong[1, 0], hidden[1, 0] = number, False
+        with pytest.raises(InstanceError, match=f"^{cls.__name__}: instance 1 has {re.escape(text)}") as caught:
+            cls(graph)(wrong)
+        assert caught.value.instances.tolist() == [False, True, False]
+        assert torch.equal(cls(graph)(wrong, mask=hidden), cls(graph)(scores, mask=hidden))
+        with pytest.raises(InstanceError, match=f"^{cls.__name__}: instance 1 has {re.escape(text)}"):
+            cls()(wrong, edge_index=graph.edges.expand(3, 2, -1))
 
 
 def test_infinite_scores():

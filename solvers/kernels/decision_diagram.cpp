@@ -22,13 +22,14 @@ using simd::Double;
 constexpr int W = simd::kLanes<double>;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-/// Places 0 and 1 hold the values of "reject" and "accept". Node k is number k + 2 and writes to place to[k].
+/// Places 0 and 1 hold the values of "reject" and "accept". Node k is number k + 2 and writes to place to[k]. The caller makes
+/// one and keeps it: twelve words of eight bytes.
 struct Diagram {
   const int32_t *without, *with, *asked;         // of each node the numbers of its children, and its element
   const int16_t *from_without, *from_with, *to;  // places of the values of its children, and of its own
   const int32_t *element, *start;                // of each group its element, and where its nodes start; one start more
   int64_t nodes, groups, places;
-  int32_t top;  // the number of the first node on the way back
+  int64_t top;  // the number of the first node on the way back
 };
 
 template <class T>
@@ -38,7 +39,7 @@ struct Batch {
   int64_t count, size;
   bool largest;
   T* solution;
-  uint8_t* status;  // 1 where no set is allowed
+  uint8_t* status;  // 1 where no set is allowed, or a cost is NaN or minus infinity
 };
 
 /// Solves kWide registers of instances at a time.
@@ -68,14 +69,18 @@ class Descent {
   Double *cost_, *value_;
   uint8_t* left_;  // of each node one bit a lane: whether its element is left out of the cheapest set
   Double last_[kWide];
+  bool valid_[kSize];
 
   void gather(int64_t first, int count) {
     for (int lane = 0; lane < kSize; ++lane) {
       const int64_t at = (first + (lane < count ? lane : 0)) * batch_.size;
       double* out = reinterpret_cast<double*>(cost_) + lane;
+      valid_[lane] = true;
       for (int64_t e = 0; e < batch_.size; ++e) {
-        const double cost = batch_.largest ? -double(batch_.costs[at + e]) : double(batch_.costs[at + e]);
-        out[e * kSize] = !batch_.mask || batch_.mask[at + e] ? cost : kInfinity;
+        double cost = batch_.largest ? -double(batch_.costs[at + e]) : double(batch_.costs[at + e]);
+        if (batch_.mask && !batch_.mask[at + e]) cost = kInfinity;
+        valid_[lane] &= cost > -kInfinity;
+        out[e * kSize] = cost;
       }
     }
   }
@@ -106,12 +111,12 @@ class Descent {
   void trace(int64_t b, int lane) {
     T* out = batch_.solution + b * batch_.size;
     std::fill_n(out, batch_.size, T(0));
-    batch_.status[b] = !(last_[lane / W][lane % W] < kInfinity);
+    batch_.status[b] = !(valid_[lane] && last_[lane / W][lane % W] < kInfinity);
     if (batch_.status[b]) return;
-    for (int32_t at = diagram_.top; at > 1;) {
+    for (int32_t at = int32_t(diagram_.top); at > 1;) {
       const int32_t k = at - 2;
       const bool left = left_[k * kWide + lane / W] >> (lane % W) & 1;
-      if (!left) out[diagram_.asked[k]] = T(1);
+      out[diagram_.asked[k]] = T(!left);  // no path asks twice; a branch would be mispredicted half of the time
       at = left ? diagram_.without[k] : diagram_.with[k];
     }
   }
@@ -123,7 +128,7 @@ void solve_some(const Diagram& diagram, const Batch<T>& batch, int64_t first, in
   for (int64_t b = first; b < last; b += descent.kSize) descent.solve(b, int(std::min<int64_t>(descent.kSize, last - b)));
 }
 
-/// Returns the number of instances without an allowed set, or -1 if memory ran out.
+/// Returns the number of instances that have a status, or -1 if memory ran out.
 template <class T>
 int64_t solve(const Diagram& diagram, const Batch<T>& batch, int threads) {
   const double nanoseconds = 2.0 * double(diagram.nodes) / W + 4.0 * double(batch.size);
@@ -141,13 +146,9 @@ int64_t solve(const Diagram& diagram, const Batch<T>& batch, int threads) {
 
 #define SOLVERLAYERS_DECISION_DIAGRAM(NAME, T)                                                                               \
   extern "C" __attribute__((visibility("default"))) int64_t solverlayers_decision_diagram_##NAME(                            \
-      const int32_t* without, const int32_t* with, const int32_t* asked, const int16_t* from_without,                        \
-      const int16_t* from_with, const int16_t* to, const int32_t* element, const int32_t* start, int64_t nodes,              \
-      int64_t groups, int64_t places, int64_t top, const T* costs, const uint8_t* mask, int64_t count, int64_t size,         \
-      int largest, T* solution, uint8_t* status, int threads) {                                                              \
-    const Diagram diagram{without, with, asked, from_without, from_with, to, element, start, nodes, groups, places,          \
-                          int32_t(top)};                                                                                     \
-    return solve(diagram, Batch<T>{costs, mask, count, size, largest != 0, solution, status}, threads);                      \
+      const Diagram* diagram, const T* costs, const uint8_t* mask, int64_t count, int64_t size, int largest, T* solution,    \
+      uint8_t* status, int threads) {                                                                                        \
+    return solve(*diagram, Batch<T>{costs, mask, count, size, largest != 0, solution, status}, threads);                     \
   }
 
 SOLVERLAYERS_DECISION_DIAGRAM(float32, float)

@@ -484,7 +484,7 @@ struct Batch {
   Kind kind;
   bool smallest;
   T* solution;
-  uint8_t* status;
+  uint8_t* status;  // 1 where there is no matching, or a weight is NaN or plus infinity
   double *vertices, *blossoms;  // duals (count, nodes) and (count, nodes / 2), or null
   uint8_t* members;             // (count, nodes / 2, nodes)
 };
@@ -503,8 +503,13 @@ void solve_one(const Batch<T>& batch, int64_t b, Blossom& blossom, std::vector<i
     return batch.smallest ? -double(scores[e]) : double(scores[e]);
   };
   double greatest = 0;
-  for (int64_t e = 0; e < batch.size; ++e)
+  bool valid = true;
+  for (int64_t e = 0; e < batch.size; ++e) {
+    valid &= weight(e) < -worst;
     if (weight(e) > worst) greatest = std::max(greatest, std::fabs(weight(e)));
+  }
+  batch.status[b] = !valid;
+  if (!valid) return;
   const int room = kBits - 4 - std::ilogb(double(2 * n + 2));
   const int shift = greatest > 0 ? room - std::ilogb(greatest) - 1 : 0;
   for (int64_t i = 0; i < blossom.row(); ++i) std::fill_n(blossom.weights(i), blossom.row(), kNoEdge);
@@ -528,7 +533,7 @@ void solve_one(const Batch<T>& batch, int64_t b, Blossom& blossom, std::vector<i
                   batch.members + b * (n / 2) * n);
 }
 
-/// Returns the number of instances without a matching, or -1 if memory ran out.
+/// Returns the number of instances that have a status, or -1 if memory ran out.
 template <class T>
 int64_t solve_batch(const Batch<T>& batch, int threads) {
   const double cost = 500 + 2.0 * std::pow(double(batch.nodes), 2.5);
