@@ -37,9 +37,11 @@ def is_transformed() -> bool:
 
 
 def _apply(function: type[torch.autograd.Function], *args: Any) -> Any:
-    """`function.apply`; in plain eager mode without its binding of default arguments, which costs ten microseconds."""
-    if is_transformed():
+    """`function.apply` without its binding of default arguments, which costs ten microseconds."""
+    if torch.compiler.is_compiling():
         return function.apply(*args)
+    if _active():
+        return torch._functorch.autograd_function.custom_function_call(function, *args)
     base: Any = super(torch.autograd.Function, function)
     return base.apply(*torch._functorch.utils.unwrap_dead_wrappers(args))
 
@@ -55,6 +57,11 @@ def _fold(info: Any, in_dims: tuple, oracle: Oracle, theta: Tensor, tensors: tup
         (t.movedim(d, 0) if d is not None else t.expand(size, *t.shape)).flatten(0, 1) for t, d in zip(tensors, in_dims[1:])
     )
     return folded, rest, axis
+
+
+def _in_front(info: Any, in_dims: tuple, *tensors: Tensor) -> list[Tensor]:
+    """The mapped dimension first in all of them, for what treats leading dimensions alike."""
+    return [t.movedim(d, 0) if d is not None else t.expand(info.batch_size, *t.shape) for t, d in zip(tensors, in_dims)]
 
 
 class _Solve(torch.autograd.Function):
@@ -81,7 +88,7 @@ class _Solve(torch.autograd.Function):
     @staticmethod
     def vmap(info, in_dims, oracle, theta, *tensors):
         folded, rest, axis = _fold(info, in_dims[1:], oracle, theta, tensors)
-        y, failed = _Solve.apply(oracle, folded, *rest)
+        y, failed = _apply(_Solve, oracle, folded, *rest)
         return (y.unflatten(axis, (info.batch_size, -1)), failed.unflatten(0, (info.batch_size, -1))), (axis, 0)
 
 
@@ -108,7 +115,13 @@ class _TracedReplaceGradient(torch.autograd.Function):
 
 
 class _TransformedReplaceGradient(_TracedReplaceGradient):
-    """The same with the forward mode."""
+    """The same with the forward mode, and without the class that torch would make for every mapped call."""
+
+    generate_vmap_rule = False
+
+    @staticmethod
+    def vmap(info, in_dims, hard, soft):
+        return _apply(_TransformedReplaceGradient, *_in_front(info, in_dims, hard, soft)), 0
 
     @staticmethod
     def jvp(ctx, _, soft):
@@ -255,7 +268,7 @@ class _FiniteDifference(torch.autograd.Function):
         folded, rest, axis = _fold(info, in_dims[3:], oracle, theta, tensors)
         scheme = scheme._replace(groups=info.batch_size * scheme.groups)
         step = _fold_step(info, in_dims[2], step, folded.shape[axis])
-        y, failed = _FiniteDifference.apply(oracle, scheme, step, folded, *rest)
+        y, failed = _apply(_FiniteDifference, oracle, scheme, step, folded, *rest)
         return (y.unflatten(axis, (info.batch_size, -1)), failed.unflatten(0, (info.batch_size, -1))), (axis, 0)
 
 
@@ -279,7 +292,7 @@ class _Difference(torch.autograd.Function):
         y, grad = (_fold(info, (d,), oracle, t, ())[0] for t, d in ((y, in_dims[4]), (grad, in_dims[5])))
         scheme = scheme._replace(groups=info.batch_size * scheme.groups)
         step = _fold_step(info, in_dims[2], step, folded.shape[axis])
-        out = _Difference.apply(oracle, scheme, step, folded, y, grad, *rest)
+        out = _apply(_Difference, oracle, scheme, step, folded, y, grad, *rest)
         return out.unflatten(axis, (info.batch_size, -1)), axis
 
 
@@ -342,7 +355,7 @@ def solve(oracle: Oracle, theta: Tensor, noise: Draw | None = None, sigma: float
     Noise, which puts a dimension of samples in front, is for plain eager mode.  # (*S, B, *E) -> (*S, B, *E), (B,)
     """
     if _active():
-        return _Solve.apply(oracle, theta, *oracle.tensors)
+        return _apply(_Solve, oracle, theta, *oracle.tensors)
     with torch.no_grad():
         return oracle.argmax(theta.detach(), oracle.tensors, noise, sigma)
 
@@ -389,7 +402,7 @@ def replace_gradient(hard: Tensor, soft: Tensor) -> Tensor:
         )
     if torch.compiler.is_compiling():
         return _TracedReplaceGradient.apply(hard, soft)
-    return (_TransformedReplaceGradient if _active() else _ReplaceGradient).apply(hard, soft)
+    return _apply(_TransformedReplaceGradient if _active() else _ReplaceGradient, hard, soft)
 
 
 def finite_difference(oracle: Oracle, theta: Tensor, step: float | Tensor, scheme: Scheme = _PLAIN) -> Tensor:
@@ -488,7 +501,7 @@ class _Watched(torch.autograd.Function):
 
     @staticmethod
     def vmap(info, in_dims, x, note):
-        return _Watched.apply(x.movedim(in_dims[0], 0), note), 0
+        return _apply(_Watched, x.movedim(in_dims[0], 0), note), 0
 
 
 def watch_gradient(x: Tensor, note: Callable[[Tensor], None]) -> Tensor:

@@ -53,20 +53,36 @@ class Meter:
     """Means of per-instance measurements, summed on the device: nothing waits for it until it is asked."""
 
     def __init__(self) -> None:
-        self.sums: dict[str, list[Tensor]] = {}
+        self.sums: dict[str, tuple[Tensor, int]] = {}
+        """By name: the sum of the numbers so far, and how many they are."""
 
     def add(self, name: str, values: Tensor) -> None:
-        """Take note of one number per instance.  # (B,)"""
-        total = torch.stack([values.detach().sum(dtype=torch.float64), values.new_tensor(values.numel(), dtype=torch.float64)])
-        before = self.sums.get(name)
-        self.sums[name] = [total] if before is None else [before[0] + total]
+        """Take note of one number per instance, or of several rows of them, whose sums are kept apart.  # (*S, B)"""
+        total, count = values.detach().sum(-1, dtype=torch.float64), values.shape[-1]
+        if name in self.sums:
+            before, earlier = self.sums[name]
+            total, count = total + before, count + earlier
+        self.sums[name] = total, count
+
+    def add_batch(self, loss: Tensor, measured: Mapping[str, Tensor]) -> None:
+        """Take note of the loss of a batch and of what was measured of its instances.  # (*S), (*S, B)"""
+        for name, values in measured.items():
+            self.add(name, values)
+        self.add("loss", loss.unsqueeze(-1).expand_as(next(iter(measured.values()))))
+
+    def share(self, meters: Sequence[Meter]) -> None:
+        """Hand every row on to a meter of its own; this one starts again from nothing."""
+        for name, (totals, count) in self.sums.items():
+            for meter, total in zip(meters, totals):
+                meter.sums[name] = total, count
+        self.sums = {}
 
     def means(self, task: LightningModule) -> dict[str, float]:
         """The means over all devices; the meter starts again from nothing."""
         names = sorted(self.sums)
         if not names:
             return {}
-        totals = torch.stack([self.sums[name][0] for name in names])
+        totals = torch.stack([torch.stack([total, total.new_tensor(count)]) for total, count in map(self.sums.get, names)])
         self.sums = {}
         totals = task.trainer.strategy.reduce(totals, reduce_op="sum")
         return {name: float(total / count) for name, (total, count) in zip(names, totals.tolist())}
@@ -244,7 +260,7 @@ class Task(LightningModule):
 
     def make_optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
         """What moves the weights."""
-        return torch.optim.Adam(parameters, lr=self.config.lr)
+        return torch.optim.Adam(parameters, lr=self.config.lr, fused=True)
 
     def make_schedule(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler | None:
         """How the learning rate changes from step to step; None for not at all."""
@@ -300,7 +316,7 @@ class Task(LightningModule):
 
     def training_step(self, step: int) -> Tensor:
         objective, loss, measured = self(*self.training_batch(step))
-        self.note_measured(loss, measured)
+        self.meter.add_batch(loss, measured)
         return objective
 
     def training_batch(self, step: int) -> Batch:
@@ -326,13 +342,7 @@ class Task(LightningModule):
         batch = tuple(column[step * size : (step + 1) * size] for column in self.test_data)
         self.agreement = torch.full((len(batch[0]),), torch.nan, device=self.device)
         loss, measured = self.measure(batch)
-        self.note_measured(loss, measured | {"agreement": self.agreement})
-
-    def note_measured(self, loss: Tensor, measured: dict[str, Tensor]) -> None:
-        """Take note of the loss of a batch and of what was measured of its instances."""
-        for name, values in measured.items():
-            self.meter.add(name, values)
-        self.meter.add("loss", loss.expand(len(next(iter(measured.values())))))
+        self.meter.add_batch(loss, measured | {"agreement": self.agreement})
 
     def on_validation_epoch_end(self) -> None:
         self.note_epoch()

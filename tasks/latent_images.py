@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -60,9 +59,6 @@ class LatentImages(image_task.ImageTask):
     def start(self) -> None:
         if self.config.mean_start:
             start_at(self.pixels(self.data("train")[0]).mean(0).flatten(), self.decoder[-1])
-
-    def make_optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
-        return torch.optim.Adam(parameters, lr=self.config.lr, fused=True)
 
     def encode(self, images: Tensor) -> Tensor:
         """Scores of the groups.  # (B, C, H, W) uint8 -> (B, groups, entries)"""

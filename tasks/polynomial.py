@@ -64,7 +64,7 @@ class Polynomial(base.Task):
 
     def make_optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
         # The loss is a mean over problems that do not know of each other; Adam forgets that factor if its epsilon has it too.
-        return torch.optim.Adam(parameters, lr=self.config.lr, eps=1e-8 / self.logits[..., 0, 0].numel())
+        return torch.optim.Adam(parameters, lr=self.config.lr, eps=1e-8 / self.logits[..., 0, 0].numel(), fused=True)
 
     def sample(self, size: int, generator: torch.Generator) -> base.Batch:
         return (torch.empty(size, 0, device=generator.device),)  # there are no data, only draws

@@ -13,7 +13,13 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from .base import Task
+from .base import Meter, Task
+
+
+def _laid_out(stacked: Tensor) -> nn.Parameter:
+    """Matrices lie transposed in memory: so their gradients come from `vmap`, which would else copy them in every step."""
+    values = stacked.detach()
+    return nn.Parameter(values.mT.contiguous().mT if values.ndim == 3 else values, stacked.requires_grad)
 
 
 class Together(LightningModule):
@@ -23,12 +29,13 @@ class Together(LightningModule):
         super().__init__()
         self.registered = nn.ModuleList(members)
         stacked, buffers = stack_module_state(list(members))
-        self.stacked = nn.ParameterList(stacked.values())
+        self.stacked = nn.ParameterList(map(_laid_out, stacked.values()))
         self.names = list(stacked), list(buffers)
         for index, buffer in enumerate(buffers.values()):
             self.register_buffer(f"stacked_buffer{index}", buffer)
         self.registered.requires_grad_(False)  # the stacked weights learn; members take them over when they are tested
         self.first.note_gradient = self._note_gradients  # type: ignore[method-assign]
+        self.meter = Meter()
         self.config, self.headline = self.first.config, self.first.headline
 
     @property
@@ -54,8 +61,7 @@ class Together(LightningModule):
             member.load_state_dict({name: value[index] for name, value in {**parameters, **buffers}.items()}, strict=False)
 
     def _note_gradients(self, gradient: Tensor) -> None:  # (S, B, *E)
-        for member, own in zip(self.members, gradient):
-            member.meter.add("moved", own.flatten(1).any(1))
+        self.meter.add("moved", gradient.flatten(2).any(2))
 
     # ---- what Lightning calls ----
 
@@ -87,17 +93,15 @@ class Together(LightningModule):
             return functional_call(self.first, (parameters, buffers), batch)
 
         objectives, losses, measured = vmap(objective, randomness="different")(*self.state(), *batch)
-        for index, member in enumerate(self.members):
-            member.note_measured(losses[index], {name: values[index] for name, values in measured.items()})
+        self.meter.add_batch(losses, measured)
         return objectives.sum()
 
     def on_validation_epoch_start(self) -> None:
         self.spread()
+        self.meter.share([member.meter for member in self.members])
         for member in self.members:
             member.eval().on_validation_epoch_start()
-            member.train_means["solver_seconds"] = self.first.train_means[
-                "solver_seconds"
-            ]  # the solver of the first served all
+            member.train_means["solver_seconds"] = self.first.train_means["solver_seconds"]  # the first one's solver served all
 
     def validation_step(self, step: int) -> None:
         for member in self.members:
