@@ -132,4 +132,5 @@ def _triangulate(points: Tensor, names: Tensor) -> Tensor:
             order = along.argsort(stable=True)
             pairs = torch.stack([order[:-1], order[1:]], 1)
     both = torch.cat([pairs, pairs.flip(1)])
-    return names[both.unique(dim=0)].T
+    numbers = (n * both[:, 0] + both[:, 1]).unique()  # many times faster than the unique rows of `both`, and in their order
+    return names[torch.stack([numbers // n, numbers % n])]
