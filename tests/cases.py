@@ -1090,6 +1090,7 @@ RULES: dict[str, RuleCase] = {
         useful=lambda case: case.alike or case.instance is None,
     ),
     "dab_independent": RuleCase(lambda case: DAB("independent", shape=case.shape), _same_shape, _alike),
+    "dab_residual": RuleCase(lambda case: DAB("independent", shape=case.shape, residual=True), _same_shape, _alike),
     "dab_equivariant": RuleCase(lambda case: DAB("equivariant", shape=case.shape), _same_shape, _alike),
 }
 _EACH_KIND = ("identity", "blackbox", "lpgd_proximal", "perturbed", "dab_batch")

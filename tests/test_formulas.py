@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from solverlayers import Oracle, SolverLayer
 from solverlayers.noise import Gaussian, Gumbel, SumOfGamma, TwoPointMargin
 from solverlayers.rules import DAB, IMLE, Blackbox, Identity, Perturbed, StraightThrough
 from solverlayers.solver import inner
-from solverlayers.solvers import Argmax, Assignment, GridShortestPath, MaxAssignment, Ranking, Threshold, TopK
+from solverlayers.solvers import Argmax, Assignment, GridShortestPath, HardFunction, MaxAssignment, Ranking, Threshold, TopK
 
 LINEAR = {name: case for name, case in SOLVERS.items() if case.solver.linear}
 
@@ -355,6 +356,31 @@ def test_dab_backward_is_the_jacobian_of_the_approximator():
     z, g = torch.randn(5, 4, dtype=torch.float64), torch.randn(5, 4, dtype=torch.float64)
     (expected,) = torch.func.vjp(layer.rule.approximator, z)[1](g)
     assert torch.allclose(gradient(layer, z, g), expected)
+
+
+@pytest.mark.parametrize(("solver", "sign"), [(Threshold(), 1), (Assignment(), -1)])
+def test_dab_with_a_residual(solver, sign):
+    """At first straight-through in the sense of the solver, then also the Jacobian of what it learns: `y - theta`."""
+    layer = SolverLayer(solver, DAB("batch", shape=(3, 3)[: solver.event_dim], residual=True)).double()
+    approximator = layer.rule.approximator
+    z, g = (torch.randn(5, *layer.rule.shape, dtype=torch.float64) for _ in range(2))
+    assert torch.equal(gradient(layer, z, g), sign * g)
+    for p in approximator.parameters():
+        torch.nn.init.normal_(p)
+    assert torch.allclose(gradient(layer, z, g), sign * g + torch.func.vjp(approximator, z)[1](g)[0])
+    y = layer(z)
+    distance = approximator(z) - (y - sign * z)
+    assert torch.allclose(layer.auxiliary_loss(z, y), 10.0 * distance.square().flatten(1).sum(1).mean())
+
+
+def test_dab_with_a_residual_needs_solutions_in_the_shape_of_the_scores():
+    solver = HardFunction(torch.sort)
+    message = (
+        "DAB(residual=True) adds to the scores what it has learned, so solutions need their shape; "
+        f"{solver!r} may return another. Use residual=False."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        SolverLayer(solver, DAB("batch", shape=(3,), residual=True))
 
 
 @pytest.mark.parametrize("commitment", [0.0, 0.25])

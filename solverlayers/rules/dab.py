@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..oracle import Oracle
+from ..solver import Solver
 from .base import SurrogateRule
 
 
@@ -102,13 +103,17 @@ class DAB(SurrogateRule):
     approximator `a` at the scores `z`. The task's loss never reaches the approximator. Add `layer.auxiliary_loss(z, y)` to the
     training loss: `weight * mean_batch sum_features (a(z) - y)^2`, which reaches the approximator alone, as in the authors'
     code, and leaves padding out; `commitment > 0` adds that multiple of the same distance with gradient to the encoder and
-    not to the approximator, the variant that results when only the hard output is detached.
+    not to the approximator, the variant that results when only the hard output is detached. With `residual` the imitation is
+    `theta + a(z)` (He et al., 2016), and `g + J_a(z)^T g` flows back: straight-through, corrected where the network has learned
+    how the solver differs from it. In directions in which scores never vary, `J_a` is what chance made it; straight-through
+    remains there. An approximator by name begins at zero, so the first gradient is that of straight-through.
 
     Args:
         approximator: a module from scores `(B, *E)` to solutions, or "batch", "independent" or "equivariant"
             with the `shape` of one instance's scores (and `output_shape` of its solution where that differs). One whose
             `forward` has an argument `mask` is given the mask of the instances, if they have one.
         weight: gamma of the paper; its code uses 10.
+        residual: whether the approximator adds to the scores, turned to be maximised; solutions must have their shape.
 
     The approximator sees the scores in the solver's own sense. Second derivatives are those of the approximator.
     """
@@ -120,6 +125,7 @@ class DAB(SurrogateRule):
         shape: tuple[int, ...] | None = None,
         output_shape: tuple[int, ...] | None = None,
         commitment: float = 0.0,
+        residual: bool = False,
     ):
         super().__init__()
         if isinstance(approximator, str):
@@ -130,19 +136,30 @@ class DAB(SurrogateRule):
                     f"DAB({approximator!r}) needs shape=, the shape of one instance's scores, such as shape=(10,)."
                 )
             network = APPROXIMATORS[approximator](tuple(shape), output_shape)
+            if residual:
+                _begin_at_zero(network)
         else:
             network = approximator
         self.name = approximator if isinstance(approximator, str) else None
         self.approximator = network
         self.masked = "mask" in inspect.signature(network.forward).parameters
         self.weight, self.shape, self.output_shape, self.commitment = weight, shape, output_shape, commitment
+        self.residual = residual
+
+    def check(self, solver: Solver) -> None:
+        if self.residual and not solver.same_shape:
+            raise ValueError(
+                f"DAB(residual=True) adds to the scores what it has learned, so solutions need their shape; "
+                f"{solver!r} may return another. Use residual=False."
+            )
 
     def surrogate(self, oracle: Oracle, theta: Tensor, y: Tensor) -> Tensor:
         return self._frozen(oracle, theta)
 
     def auxiliary_loss(self, oracle: Oracle, theta: Tensor, y: Tensor) -> Tensor:
         target = y.detach()
-        imitation = self.approximator(*self._seen(oracle, theta.detach())).to(target.dtype)
+        seen = theta.detach()
+        imitation = self._imitation(seen, self.approximator(*self._seen(oracle, seen))).to(target.dtype)
         instances, inside = math.prod(theta.shape[: theta.ndim - oracle.event_dim]), _inside(oracle)
         loss = self.weight * _distance(imitation, target, instances, inside)
         if self.commitment:
@@ -157,7 +174,11 @@ class DAB(SurrogateRule):
 
     def _frozen(self, oracle: Oracle, theta: Tensor) -> Tensor:
         constants = {k: v.detach() for k, v in [*self.approximator.named_parameters(), *self.approximator.named_buffers()]}
-        return torch.func.functional_call(self.approximator, constants, self._seen(oracle, theta)).to(theta.dtype)
+        return self._imitation(theta, torch.func.functional_call(self.approximator, constants, self._seen(oracle, theta)))
+
+    def _imitation(self, theta: Tensor, learned: Tensor) -> Tensor:
+        learned = learned.to(theta.dtype)
+        return theta + learned if self.residual else learned
 
     def _seen(self, oracle: Oracle, theta: Tensor) -> tuple[Tensor, ...]:
         """The scores in the solver's own sense and in the approximator's own precision, and the mask if it takes one."""
@@ -169,7 +190,14 @@ class DAB(SurrogateRule):
         first = repr(self.name) if self.name else repr(self.approximator)
         shapes = f", shape={self.shape!r}" if self.shape is not None else ""
         shapes += f", output_shape={self.output_shape!r}" if self.output_shape is not None else ""
-        return f"DAB({first}, weight={self.weight!r}{shapes}, commitment={self.commitment!r})"
+        residual = ", residual=True" if self.residual else ""
+        return f"DAB({first}, weight={self.weight!r}{shapes}, commitment={self.commitment!r}{residual})"
+
+
+def _begin_at_zero(network: nn.Module) -> None:
+    *_, last = (module for module in network.modules() if isinstance(module, nn.Linear))
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
 
 
 def _inside(oracle: Oracle) -> Tensor | None:
