@@ -95,26 +95,24 @@ class Oracle:
         if torch._C._is_any_autocast_enabled():
             with torch.autocast(theta.device.type, enabled=False):
                 return self.argmax(theta, tensors, noise, sigma)
-        scores = theta if self.sign > 0 else -theta
+        dtype = theta.dtype
         if noise is not None:
-            scores = noise.added_to(scores, self.sign * sigma)
-        lead = scores.shape[: scores.ndim - self.event_dim]
+            theta = noise.added_to(theta, sigma)
+        lead = theta.shape[: theta.ndim - self.event_dim]
         if len(lead) != 1:
-            scores = scores.reshape(-1, *scores.shape[len(lead) :])
+            theta = theta.reshape(-1, *theta.shape[len(lead) :])
             samples = math.prod(lead[:-1])
             tensors = tuple(t.repeat(samples, *[1] * (t.ndim - 1)) for t in tensors)
-        if scores.dtype in _HALF:
-            scores = scores.float()
-        parts = tuple([self.solver.clip(s) for s in self.unpack(scores)])
-        del scores  # where clipping made a copy, this one is not needed any more
-        y, failed = self.solve(parts, tensors)
+        if dtype in _HALF:
+            theta = theta.float()
+        y, failed = self.solve(self.unpack(theta), tensors)
         if len(lead) != 1:
             y = y.reshape(*lead, *y.shape[1:])
             failed = None if failed is None else failed.reshape(samples, lead[-1]).any(0)
-        return y if y.dtype == theta.dtype else y.to(theta.dtype), failed
+        return y if y.dtype == dtype else y.to(dtype), failed
 
     def solve(self, parts: tuple[Tensor, ...], tensors: tuple[Tensor, ...]) -> tuple[Tensor, Tensor | None]:
-        """Packed solutions of one batch, and which instances failed.  # ((B, *E), ...) -> (B, *E), (B,)"""
+        """Packed solutions of one batch of `theta`, and which instances failed.  # ((B, *E), ...) -> (B, *E), (B,)"""
         if compiled.needs_operator(self.solver):
             return compiled.solve(self, parts, tensors)
         if self.on_failure == "raise":
@@ -145,8 +143,7 @@ class Oracle:
         return out, failed
 
     def _run(self, parts: tuple[Tensor, ...], instance: dict[str, Tensor]) -> Tensor:
-        self.solver.check(*parts, **instance)
-        y = self._restart(parts, instance) if self.restarts else self.solver.solve(*parts, **instance)
+        y = self._restart(parts, instance) if self.restarts else self.solver.maximise(*parts, **instance)
         ys = y if isinstance(y, tuple) else (y,)
         if self.solver.same_shape:
             for part, one in zip(parts, ys):
@@ -158,14 +155,15 @@ class Oracle:
         return ys[0] if len(ys) == 1 else torch.cat([one.flatten(1) for one in ys], 1)
 
     def _restart(self, parts: tuple[Tensor, ...], instance: dict[str, Tensor]) -> Tensor:
-        """The first time `solver.solve`, noting where it ended; after that the same, started there."""
+        """The first time `solver.maximise`, noting where it ended; after that the same, started there."""
         if self._start is None:
-            y, self._start = self.solver.solve_with_start(*parts, **instance)
+            y, self._start = self.solver.maximise_with_start(*parts, **instance)
             return y
         repeats, rest = divmod(len(parts[0]), len(self._start))
         if rest:
-            return self.solver.solve(*parts, **instance)
-        return self.solver.solve(*parts, **instance, warm_start=self._start if repeats == 1 else self._start.repeat(repeats, 1))
+            return self.solver.maximise(*parts, **instance)
+        start = self._start if repeats == 1 else self._start.repeat(repeats, 1)
+        return self.solver.maximise(*parts, **instance, warm_start=start)
 
     def tangent(self, direction: Tensor) -> Tensor:
         """`direction` projected on the span of differences of solutions.  # (*S, B, *E) -> (*S, B, *E)"""

@@ -97,13 +97,29 @@ class Solver(ABC):
     def solve(self, *scores: Tensor, **instance: Tensor) -> Tensor:
         """The solutions of a batch of instances, in the shape of `scores`.  # (B, *E) -> (B, *E)"""
 
-    def solve_with_start(self, *scores: Tensor, **instance: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What `solve` returns, and what `solve(..., warm_start=)` takes to solve similar scores faster, if anything does.
+    def maximise(self, *theta: Tensor, **instance: Tensor) -> Tensor:
+        """`argmax <theta, y>`, which is what layers ask for: costs are `-theta`, clipped to what the solver accepts, and checked.
+
+        A solver may override it to spare itself the copies; a class that defines `solve` or `clip` anew has this one again.
+        # (B, *E) -> (B, *E)
+        """
+        scores = [self.clip(part if self.sense == "max" else -part) for part in theta]
+        self.check(*scores, **instance)
+        return self.solve(*scores, **instance)
+
+    def maximise_with_start(self, *theta: Tensor, **instance: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What `maximise` returns, and what `maximise(..., warm_start=)` takes to solve similar scores faster, if anything does.
 
         A start has leading dimension `B` and changes no solution, not even where several are optimal: `finite_difference`
         hands its second solve the start of the first one.
         """
-        return self.solve(*scores, **instance), None
+        return self.maximise(*theta, **instance), None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if not vars(cls).keys().isdisjoint(("solve", "clip")):
+            for name in ("maximise", "maximise_with_start"):  # those of its bases know nothing of the new one
+                setattr(cls, name, vars(cls).get(name, getattr(Solver, name)))
 
     def solve_with_info(self, *scores: Tensor, **instance: Tensor) -> Solution:
         """The solutions with their objective, proof of optimality and bound.  # (B, *E) -> Solution

@@ -57,13 +57,21 @@ class GridShortestPath(ShortestPath):
         if self.neighbours not in (4, 8):
             raise ValueError(f"GridShortestPath: neighbours={self.neighbours!r}; use 8, or 4 for steps without diagonals.")
 
-    def _paths(
+    def maximise(self, theta: Tensor, **instance: Tensor) -> Tensor:
+        """Paths of greatest sum, as every solver's; the kernel turns gains into costs and clips them as it reads them."""
+        if not usable(theta):
+            return super().maximise(theta, **instance)
+        self.check(theta, **instance)
+        return self._paths(theta, False, **instance, gains=True).solution
+
+    def _paths(  # type: ignore[override]
         self,
         scores: Tensor,
         distances: bool,
         mask: Tensor | None = None,
         source: Tensor | None = None,
         target: Tensor | None = None,
+        gains: bool = False,
     ) -> Paths:
         check_mask(self, scores, mask)
         if scores.shape[1] * scores.shape[2] == 0:
@@ -74,8 +82,8 @@ class GridShortestPath(ShortestPath):
             None if cells is None else _numbers(self, name, cells, scores, *scores.shape[1:])
             for name, cells in (("source", source), ("target", target))
         )
-        backend = kernel if usable(scores) else grid_sweeps
-        paths = backend.find(self._native(scores), self.neighbours, mask, start, end, distances)
+        given = self._native(scores), self.neighbours, mask, start, end, distances
+        paths = kernel.find(*given, gains) if usable(scores) else grid_sweeps.find(*given)
         return self._finish(paths, scores, mask, "Walls (`mask`, infinite costs) part them, or one of them is a wall.")
 
     def _check_nan(self, scores: tuple[Tensor, ...], instance: dict[str, Tensor]) -> None:

@@ -74,10 +74,6 @@ class QuadraticAssignment(SearchedMatching, CompleteAssignment):
         """Good matchings.  # (B, n, m), (B, n, n), (B, m, m), (B, n, m), (B, n, m) -> (B, n, m)"""
         return indicator(self._search(self._problem(scores, flows, distances, mask), warm_start).partners, scores)
 
-    def solve_with_start(self, scores: Tensor, **instance: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Good matchings, and no start: one may change which matching is found."""
-        return self.solve(scores, **instance), None
-
     def solve_with_info(self, scores: Tensor, **instance: Tensor) -> Solution:
         """Good matchings with a bound: dual ascent up to 32 rows, Gilmore and Lawler's above.  # (B, n, m) -> Solution"""
         y = self(scores, **instance)

@@ -9,7 +9,7 @@ from cases import SOLVERS
 from torch import Tensor
 
 from solverlayers import SolverLayer
-from solverlayers.noise import Gaussian
+from solverlayers.noise import Gaussian, draw_samples
 from solverlayers.rules import AIMLE, IMLE, LPGD, Blackbox
 from solverlayers.solver import Solver
 from solverlayers.solvers.elementwise import HardFunction, Sign
@@ -122,7 +122,7 @@ def test_imle_shares_its_noise_and_averages():
         torch.manual_seed(3)
         found = pullback(SolverLayer(TopK(2), rule), x, g)
         torch.manual_seed(3)
-        eta = x.detach() + 0.7 * Gaussian().sample(torch.empty(6, 4, 5))
+        eta = draw_samples(Gaussian(), x.detach(), 6).added_to(x.detach(), 0.7)
         size = 2.0 if step == "auto" else step
         if step == "auto":
             size = (x.abs().mean() / g.abs().mean()).item()

@@ -189,7 +189,8 @@ class AIMLE(Rule):
                 "AIMLE adapts its step in the backward pass, which torch.func and torch.compile forbid. Use it in plain eager "
                 "mode, call eval() first, or use IMLE(step='auto')."
             )
-        eta = draw(theta, self.sigma, self.samples, self.noise)
+        start = theta.detach()
+        eta = theta + draw_samples(self.noise, start, self.samples).added_to(torch.zeros_like(start), self.sigma)
         if eta.requires_grad:
             solutions = max(math.prod(eta.shape[: eta.ndim - oracle.event_dim]), 1)
             eta.register_hook(lambda grad: self._adapt(grad.count_nonzero() / solutions))

@@ -31,6 +31,7 @@ struct Batch {
   const int64_t* source;  // (count), row-major cell numbers; null: the first cell
   const int64_t* target;  // (count); null: the last cell
   int64_t count, height, width;
+  bool gains;       // whether `cost` holds gains; a cell costs the opposite, or nothing where that is negative
   T* solution;      // the shape of cost
   T* distance;      // the shape of cost, or null
   uint8_t* status;  // (count)
@@ -107,22 +108,19 @@ class Sweeper {
   int64_t padded(int64_t cell) const { return (cell / width_ + 1) * pitch_ + cell % width_ + 1; }
   T& distance(int64_t place, int lane) { return reinterpret_cast<T*>(distance_)[place * kSize + lane]; }
 
-  /// Returns the lanes with a negative cost (or NaN), one bit each. A cell outside the mask costs infinity.
+  /// Returns the lanes with a cost that is none (negative, if gains are not clipped, or NaN), one bit each. A cell outside the
+  /// mask costs infinity.
   unsigned load_costs() {
-    const int64_t n = batch_.cells();
-    lanes::gather_rows(batch_.cost + first_ * n, n, count_, cost_);
-    if (batch_.mask) {
-      T* cost = reinterpret_cast<T*>(cost_);
-      for (int lane = 0; lane < kSize; ++lane) {
-        const uint8_t* mask = batch_.mask + (first_ + (lane < count_ ? lane : 0)) * n;
-        for (int64_t k = 0; k < n; ++k) cost[k * kSize + lane] = mask[k] ? cost[k * kSize + lane] : kInfinity;
-      }
-    }
+    const int64_t n = batch_.cells(), first = first_ * n;
+    const T sign = batch_.gains ? -1 : 1;
+    const uint8_t* mask = batch_.mask ? batch_.mask + first : nullptr;
+    lanes::gather_allowed(batch_.cost + first, mask, n, n, count_, sign * kInfinity, cost_);
+    const V least = simd::broadcast<V>(batch_.gains ? -kInfinity : T(0)), signs = simd::broadcast<V>(sign);
     simd::Mask<V> valid = ~simd::Mask<V>{};
     for (int64_t k = 0; k < n; ++k) {
-      const simd::Mask<V> fine = cost_[k] >= V{};
-      valid &= fine;
-      cost_[k] = simd::select(fine, cost_[k], V{});  // relaxing ends only without negative costs
+      const V cost = cost_[k] * signs;
+      valid &= cost >= least;
+      cost_[k] = simd::select(cost > V{}, cost, V{});  // relaxing ends only without negative costs
     }
     return ~simd::bits(valid);
   }
@@ -313,8 +311,9 @@ int64_t solve(const Batch<T>& batch, int neighbours, int threads) {
 #define SOLVERLAYERS_GRID_PATH(NAME, T)                                                                                       \
   extern "C" __attribute__((visibility("default"))) int64_t solverlayers_grid_path_##NAME(                                    \
       const T* cost, const uint8_t* mask, const int64_t* source, const int64_t* target, int64_t count, int64_t height,        \
-      int64_t width, int neighbours, T* solution, T* distance, uint8_t* status, int threads) {                                \
-    return solve(Batch<T>{cost, mask, source, target, count, height, width, solution, distance, status}, neighbours, threads); \
+      int64_t width, int neighbours, int gains, T* solution, T* distance, uint8_t* status, int threads) {                     \
+    const Batch<T> batch{cost, mask, source, target, count, height, width, gains != 0, solution, distance, status};           \
+    return solve(batch, neighbours, threads);                                                                                 \
   }
 
 SOLVERLAYERS_GRID_PATH(float32, float)

@@ -12,7 +12,7 @@ from . import library, typed
 
 SOLVED, UNREACHABLE, INVALID = 0, 1, 2
 
-_ARGUMENTS = [*[ctypes.c_void_p] * 4, *[ctypes.c_int64] * 3, ctypes.c_int, *[ctypes.c_void_p] * 3, ctypes.c_int]
+_ARGUMENTS = [*[ctypes.c_void_p] * 4, *[ctypes.c_int64] * 3, *[ctypes.c_int] * 2, *[ctypes.c_void_p] * 3, ctypes.c_int]
 _function = typed("grid_path", _ARGUMENTS)
 
 
@@ -35,11 +35,13 @@ def find(
     source: Tensor | None = None,
     target: Tensor | None = None,
     distances: bool = False,
+    gains: bool = False,
 ) -> Paths:
     """The cheapest path of cells from source to target in each grid, on the CPU.  # (B, H, W) -> Paths
 
     `costs` are float32 or float64, with at least one cell; `mask (B, H, W)` is boolean; `source (B,)` and `target (B,)`,
-    int64, are row-major numbers of cells, by default the first and the last.
+    int64, are row-major numbers of cells, by default the first and the last. With `gains` a cell costs the opposite of what
+    `costs` says, or nothing if that is negative.
     """
     count, height, width = costs.shape
     costs = costs.contiguous()
@@ -55,6 +57,7 @@ def find(
         height,
         width,
         neighbours,
+        gains,
         solution.data_ptr(),
         None if potential is None else potential.data_ptr(),
         status.data_ptr(),

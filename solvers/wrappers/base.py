@@ -41,10 +41,6 @@ class Wrapper(Solver):
     def solve(self, *scores: Tensor, **instance: Tensor) -> Answer:  # type: ignore[override]
         return self.solver.solve(*scores, **instance)
 
-    def solve_with_start(self, *scores: Tensor, **instance: Tensor) -> tuple[Answer, Tensor | None]:
-        """The solutions, and no start for similar scores: a wrapper may not have solved these instances itself."""
-        return self.solve(*scores, **instance), None
-
     def solve_with_info(self, *scores: Tensor, **instance: Tensor) -> Solution:
         return self.solver.solve_with_info(*scores, **instance)
 
