@@ -1,4 +1,4 @@
-"""`Parallel` on a cluster: training on a local Ray, if there is one (`pip install 'solverlayers[ray]'`)."""
+"""`Parallel` on a cluster: training on a local Ray, on a local Dask (`pip install 'solverlayers[ray,dask]'`)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ TRAINING = """
 import time
 
 import joblib
-import ray
 import torch
-from ray.util.joblib import register_ray
 
 from solverlayers import InfeasibleError, SolverLayer
 from solverlayers.rules import Blackbox
@@ -37,10 +35,9 @@ def train(solver):
     return losses, network.weight
 
 
-ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-register_ray()
+START
 solver = Parallel(Assignment(), workers=2)
-with joblib.parallel_config(backend="ray"):
+with joblib.parallel_config(backend="NAME"):
     losses, weight = train(solver)
     started = time.monotonic()
     solver(torch.rand(8, 3, 3))
@@ -52,17 +49,37 @@ with joblib.parallel_config(backend="ray"):
     else:
         raise AssertionError("infeasible instances are not reported")
     solver._pool.close()
-ray.shutdown()
+END
 here, expected = train(Assignment())
 assert losses == here and torch.equal(weight, expected)
 assert losses[-1] < losses[0]
-print("trained on", ray.__name__)
+print("trained on NAME")
 """
 
 
-@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs ray: pip install 'solverlayers[ray]'")
-def test_training_on_ray():
-    """The same losses and weights as in this process, in a process of its own, since Ray leaves threads behind."""
-    done = subprocess.run([sys.executable, "-c", TRAINING], capture_output=True, text=True, timeout=240)
+CLUSTERS = {  # how to start one, and to stop it
+    "ray": (
+        "import ray; from ray.util.joblib import register_ray\n"
+        "ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False); register_ray()",
+        "ray.shutdown()",
+    ),
+    "dask": (
+        "import distributed\n"
+        "cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)\n"
+        "client = distributed.Client(cluster)",
+        "client.close(); cluster.close()",
+    ),
+}
+PACKAGES = {"ray": "ray", "dask": "distributed"}
+
+
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_training_on_a_cluster(name):
+    """The same losses and weights as in this process, in a process of its own, since clusters leave threads behind."""
+    if importlib.util.find_spec(PACKAGES[name]) is None:
+        pytest.skip(f"needs {PACKAGES[name]}: pip install 'solverlayers[{name}]'")
+    start, end = CLUSTERS[name]
+    script = TRAINING.replace("START", start).replace("END", end).replace("NAME", name)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith("trained on ray\n")
+    assert done.stdout.endswith(f"trained on {name}\n")

@@ -68,10 +68,13 @@ class Parallel(Wrapper):
 
     The work is handed out by joblib, so the same solver runs on a cluster where that is joblib's back end:
 
-        from ray.util.joblib import register_ray                # on Dask: a `distributed.Client`, and backend="dask"
+        from ray.util.joblib import register_ray                # on Dask: client = distributed.Client(address)
         register_ray()
-        with joblib.parallel_config(backend="ray"):
+        with joblib.parallel_config(backend="ray"):             # on Dask: backend="dask"
             train()                                             # all batches of `Parallel(solver)` go to the cluster
+
+    A cluster replaces workers by rules of its own. Dask gives up on a batch that killed four workers, of which joblib does not
+    hear: the call then waits without end.
 
     Args:
         solver: the solver; one that holds functions is fine, they travel by value.
