@@ -45,9 +45,9 @@ class _Sampled(_Categorical):
         if not self.training:
             return oracle(theta)
         y = oracle(theta + Gumbel().sample(theta))
-        return replace_gradient(y, self.surrogate(theta, y, usable(theta, oracle.mask)))
+        return replace_gradient(y, self.surrogate(theta, y, oracle.mask))
 
-    def surrogate(self, theta: Tensor, y: Tensor, used: Tensor) -> Tensor:
+    def surrogate(self, theta: Tensor, y: Tensor, mask: Tensor | None) -> Tensor:
         """A function of `theta`, differentiable, given the draw `y`.  # (*S, B, C) -> (*S, B, C)"""
         raise NotImplementedError
 
@@ -90,8 +90,8 @@ class CategoricalStraightThrough(_Sampled):
         super().__init__()
         self.temperature = temperature
 
-    def surrogate(self, theta: Tensor, y: Tensor, used: Tensor) -> Tensor:
-        return masked_softmax(theta / self.temperature, used)
+    def surrogate(self, theta: Tensor, y: Tensor, mask: Tensor | None) -> Tensor:
+        return masked_softmax(theta / self.temperature, mask)
 
 
 class ReinMax(_Sampled):
@@ -108,10 +108,11 @@ class ReinMax(_Sampled):
         super().__init__()
         self.temperature = temperature
 
-    def surrogate(self, theta: Tensor, y: Tensor, used: Tensor) -> Tensor:
-        middle = (masked_softmax(theta.detach() / self.temperature, used) + y) / 2
-        shift = torch.where(used, middle.log() - theta.detach(), 0)  # a constant that makes the softmax take that value
-        return 2 * masked_softmax(theta + shift, used) - masked_softmax(theta, used) / 2
+    def surrogate(self, theta: Tensor, y: Tensor, mask: Tensor | None) -> Tensor:
+        held = theta.detach()
+        middle = (masked_softmax(held / self.temperature, mask) + y) / 2
+        shift = torch.where(usable(held, mask), middle.log() - held, 0)  # a constant that makes the softmax take that value
+        return 2 * masked_softmax(theta + shift, mask) - masked_softmax(theta, mask) / 2
 
     def check(self, solver: Solver) -> None:
         super().check(solver)
@@ -136,9 +137,10 @@ class GumbelRao(_Sampled):
         super().__init__()
         self.temperature, self.samples = temperature, samples
 
-    def surrogate(self, theta: Tensor, y: Tensor, used: Tensor) -> Tensor:
-        noise = (self._conditional(theta.detach(), y, used) - theta.detach()).where(used, 0)
-        return masked_softmax((theta + noise) / self.temperature, used).mean(0)
+    def surrogate(self, theta: Tensor, y: Tensor, mask: Tensor | None) -> Tensor:
+        held, used = theta.detach(), usable(theta, mask)
+        noise = (self._conditional(held, y, used) - held).where(used, 0)
+        return masked_softmax((theta + noise) / self.temperature, mask).mean(0)
 
     def _conditional(self, theta: Tensor, y: Tensor, used: Tensor) -> Tensor:
         """Noisy scores given their argmax.  # (*B, C) -> (S, *B, C)"""
@@ -166,11 +168,11 @@ class GappedStraightThrough(_Sampled):
         super().__init__()
         self.temperature, self.gap = temperature, gap
 
-    def surrogate(self, theta: Tensor, y: Tensor, used: Tensor) -> Tensor:
-        held = theta.detach()
+    def surrogate(self, theta: Tensor, y: Tensor, mask: Tensor | None) -> Tensor:
+        held, used = theta.detach(), usable(theta, mask)
         best = torch.where(used, held, torch.finfo(theta.dtype).min).amax(-1, keepdim=True)
         shifted = torch.where(y > 0, best, torch.minimum(held, best - self.gap))
-        return masked_softmax((theta + torch.where(used, shifted - held, 0)) / self.temperature, used)
+        return masked_softmax((theta + torch.where(used, shifted - held, 0)) / self.temperature, mask)
 
     def check(self, solver: Solver) -> None:
         super().check(solver)
