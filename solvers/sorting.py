@@ -205,7 +205,7 @@ def assignment_scores(scores: Tensor, descending: bool = False) -> Tensor:
 
 
 def _ascending(scores: Tensor) -> Tensor:
-    if scores.device.type == "cpu" and scores.dtype != torch.bfloat16 and not torch.compiler.is_compiling():
+    if scores.is_cpu and scores.dtype != torch.bfloat16 and not torch.compiler.is_compiling():
         return torch.from_numpy(np.sort(scores.detach().numpy(), -1))  # NumPy sorts with vector instructions
     return scores.sort(-1).values
 
