@@ -33,9 +33,9 @@ class GraphShortestPath(ShortestPath):
         directed: whether the edges of instances with graphs of their own are one-way; a shared graph knows itself.
 
     Instance data: `source` and `target` (B,), integers; `mask` (B, E), False for an edge that is not there, or padding;
-    `edge_index` (B, 2, E), integers, if there is no shared graph (its contents outside the mask do not matter). An
-    infinite cost also takes an edge away. Raises InstanceError for a negative cost (a layer clips them at zero, see `clip`),
-    InfeasibleError where there is no path.
+    `edge_index` (B, 2, E), integers, if there is no shared graph (its contents outside the mask do not matter); `warm_start`
+    (B, nodes), if there is, of which the first instance's serves all. An infinite cost also takes an edge away. Raises
+    InstanceError for a negative cost (a layer clips them at zero, see `clip`), InfeasibleError where there is no path.
 
     Ties: read backwards from the target, the path takes the edge of lowest index that lies on a cheapest path and comes from a
     nearer node; where edges cost nothing and there is none, the fewest edges that lead to a node with one.
@@ -69,20 +69,26 @@ class GraphShortestPath(ShortestPath):
         source: Tensor | None = None,
         target: Tensor | None = None,
         edge_index: Tensor | None = None,
+        warm_start: Tensor | None = None,
+        gains: bool = False,
     ) -> Paths:
         check_mask(self, scores, mask)
         start, end = self._node("source", source, self.source, scores), self._node("target", target, self.target, scores)
         check_edges(self, self.graph, edge_index, scores, "tails and heads")
         costs = self._native(scores)
         if self.graph is not None:
-            self._check_nodes(self.graph.nodes, start, end)
-            paths = shared_paths(self.graph, costs, start, end, mask, distances)
+            if source is not None or target is not None:
+                self._check_nodes(self.graph.nodes, start, end)
+            order = self._order(warm_start, scores, self.graph.nodes)
+            paths = shared_paths(self.graph, costs, start, end, mask, distances, order, gains)
         else:
             assert edge_index is not None
+            if warm_start is not None:
+                raise ValueError("GraphShortestPath: `warm_start` orders the nodes of a `graph` that all share; leave it out.")
             edges = edge_index.long()
             nodes = self._count_nodes(edges, mask, start, end)
-            backend = kernel.find_own if usable(scores) else graph_sweeps.find
-            paths = backend(costs, edges, nodes, self.directed, start, end, mask, distances)
+            given = costs, edges, nodes, self.directed, start, end, mask, distances
+            paths = kernel.find_own(*given, gains) if usable(scores) else graph_sweeps.find(*given)
         return self._finish(paths, scores, mask, NOT_CONNECTED)
 
     def _node(self, name: str, given: Tensor | None, default: int | None, scores: Tensor) -> Tensor:
@@ -149,9 +155,18 @@ def in_order(edges: Tensor, start: int, directed: bool) -> list[int]:
     return order
 
 
-def shared_paths(graph: Graph, costs: Tensor, source: Tensor, target: Tensor, mask: Tensor | None, distances: bool) -> Paths:
+def shared_paths(
+    graph: Graph,
+    costs: Tensor,
+    source: Tensor,
+    target: Tensor,
+    mask: Tensor | None,
+    distances: bool,
+    order: Tensor | None,
+    gains: bool,
+) -> Paths:
     """The cheapest paths in one graph, by the compiled kernel, or in torch where it cannot serve.  # (B, E) -> Paths"""
     if usable(costs):
-        return kernel.find(costs, graph.outgoing, graph.incoming, source, target, mask, distances)
+        return kernel.find(costs, graph.outgoing, graph.incoming, source, target, mask, distances, order, gains)
     edges = graph.edges.to(costs.device).expand(len(costs), -1, -1)
     return graph_sweeps.find(costs, edges, graph.nodes, graph.directed, source, target, mask, distances)

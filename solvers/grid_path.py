@@ -57,13 +57,6 @@ class GridShortestPath(ShortestPath):
         if self.neighbours not in (4, 8):
             raise ValueError(f"GridShortestPath: neighbours={self.neighbours!r}; use 8, or 4 for steps without diagonals.")
 
-    def maximise(self, theta: Tensor, **instance: Tensor) -> Tensor:
-        """Paths of greatest sum, as every solver's; the kernel turns gains into costs and clips them as it reads them."""
-        if not usable(theta):
-            return super().maximise(theta, **instance)
-        self.check(theta, **instance)
-        return self._paths(theta, False, **instance, gains=True).solution
-
     def _paths(  # type: ignore[override]
         self,
         scores: Tensor,
@@ -85,13 +78,6 @@ class GridShortestPath(ShortestPath):
         given = self._native(scores), self.neighbours, mask, start, end, distances
         paths = kernel.find(*given, gains) if usable(scores) else grid_sweeps.find(*given)
         return self._finish(paths, scores, mask, "Walls (`mask`, infinite costs) part them, or one of them is a wall.")
-
-    def _check_nan(self, scores: tuple[Tensor, ...], instance: dict[str, Tensor]) -> None:
-        """Nothing yet: NaN is no cost that the algorithms accept, which saves a pass over the scores."""
-
-    def _refuse(self, status: Tensor, scores: Tensor, advice: str) -> None:
-        super()._check_nan((scores,), {})
-        super()._refuse(status, scores, advice)
 
     def decode(self, y: Tensor, source: Tensor | None = None, **instance: Tensor) -> list[list[Cell]]:
         """The cells (row, column) of each path, from source to target.  # (B, H, W) -> B lists"""
@@ -154,6 +140,8 @@ class GridEdgeShortestPath(ShortestPath):
         mask: Tensor | None = None,
         source: Tensor | None = None,
         target: Tensor | None = None,
+        warm_start: Tensor | None = None,
+        gains: bool = False,
     ) -> Paths:
         check_mask(self, scores, mask)
         if scores.shape[1] != len(self.graph):
@@ -162,7 +150,8 @@ class GridEdgeShortestPath(ShortestPath):
                 f"x {self.width} cells has {len(self.graph)}; see `edges`."
             )
         start, end = self._number("source", source, 0, scores), self._number("target", target, -1, scores)
-        paths = shared_paths(self.graph, self._native(scores), start, end, mask, distances)
+        order = self._order(warm_start, scores, self.graph.nodes)
+        paths = shared_paths(self.graph, self._native(scores), start, end, mask, distances, order, gains)
         return self._finish(paths, scores, mask, NOT_CONNECTED)
 
     def _number(self, name: str, cells: Tensor | None, default: int, like: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 from solverlayers.errors import InfeasibleError, InstanceError, first_instance
 from solverlayers.solver import Solution, Solver, inner
 
+from .kernels import usable
 from .kernels.grid_path import INVALID, UNREACHABLE, Paths
 
 _NATIVE = (torch.float32, torch.float64)
@@ -21,8 +22,10 @@ class ShortestPath(Solver):
     Distances are sums in the dtype of the scores, rounded after each addition, so a path is optimal up to that rounding: for
     the best accuracy pass float64. Integer costs are summed in float64, exactly as long as paths cost less than 2**53.
 
-    There is no warm start: potentials of other costs prove nothing once a cost has fallen below their difference, and even
-    where they do, a search from the source gains nothing from distances to the source.
+    Paths in a graph that all instances share take a `warm_start (B, nodes)`, integers: the order in which the kernel looked at
+    the nodes. It serves all similar costs, and finding it is a large part of the work. The distances of the first solve would
+    save less: to see which still hold takes a look at every edge, and the kernel looks at each about twice altogether; and
+    where one edge of a path costs more, none holds behind it.
     """
 
     sense = "min"
@@ -34,6 +37,20 @@ class ShortestPath(Solver):
 
     def solve(self, scores: Tensor, **instance: Tensor) -> Tensor:
         return self._paths(scores, False, **instance).solution
+
+    # The kernels turn gains into costs and clip them as they read them.
+
+    def maximise(self, theta: Tensor, **instance: Tensor) -> Tensor:
+        """Paths of greatest sum, as every solver's.  # (B, *E) -> (B, *E)"""
+        return self.maximise_with_start(theta, **instance)[0]
+
+    def maximise_with_start(self, theta: Tensor, **instance: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The same, and the order of nodes, one for all, in which the kernel found them, if there is one.  # (B, nodes)"""
+        if not usable(theta):
+            return super().maximise(theta, **instance), None
+        self.check(theta, **instance)
+        paths = self._paths(theta, False, **instance, gains=True)
+        return paths.solution, None if paths.order is None else paths.order.expand(len(theta), -1)
 
     def solve_with_info(self, scores: Tensor, **instance: Tensor) -> Solution:
         """The paths, with their lengths as bounds and potentials that prove them.
@@ -51,8 +68,22 @@ class ShortestPath(Solver):
             return Solution(paths.solution, objective, optimal, bound, {"potential": paths.distances})
 
     @abstractmethod
-    def _paths(self, scores: Tensor, distances: bool, **instance: Tensor) -> Paths:
-        """The paths, with the distances if they are asked for.  # (B, *E) -> Paths"""
+    def _paths(self, scores: Tensor, distances: bool, *, gains: bool = False, **instance: Tensor) -> Paths:
+        """The paths, with the distances if they are asked for; the kernels take gains, too.  # (B, *E) -> Paths"""
+
+    def _check_nan(self, scores: tuple[Tensor, ...], instance: dict[str, Tensor]) -> None:
+        """Nothing yet: NaN is no cost that the algorithms accept, which saves a pass over the scores."""
+
+    def _order(self, warm_start: Tensor | None, scores: Tensor, nodes: int) -> Tensor | None:
+        """The order of nodes to start from, for all instances.  # (B, nodes) -> (nodes,)"""
+        if warm_start is None or not len(scores):
+            return None
+        if warm_start.shape != (len(scores), nodes) or warm_start.is_floating_point():
+            raise ValueError(
+                f"{type(self).__name__}: `warm_start` is {warm_start.dtype} of shape {tuple(warm_start.shape)}; it needs to be "
+                f"nodes in order, integers of shape {(len(scores), nodes)}, as `maximise_with_start` returns them."
+            )
+        return warm_start[0].int()
 
     def _native(self, scores: Tensor) -> Tensor:
         """`scores` in a type in which distances are summed."""
@@ -67,6 +98,7 @@ class ShortestPath(Solver):
         return paths if paths.solution.dtype == scores.dtype else paths._replace(solution=paths.solution.to(scores.dtype))
 
     def _refuse(self, status: Tensor, scores: Tensor, advice: str) -> None:
+        super()._check_nan((scores,), {})
         name, count = type(self).__name__, len(status)
         invalid = status == INVALID
         if invalid.any():

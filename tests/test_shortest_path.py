@@ -6,6 +6,7 @@ import heapq
 import math
 import pickle
 import re
+import time
 from functools import cache
 from itertools import pairwise
 
@@ -18,8 +19,10 @@ from hypothesis import strategies as st
 from scipy import sparse
 from scipy.sparse import csgraph
 
+from solverlayers import SolverLayer
 from solverlayers.errors import InfeasibleError, InstanceError
-from solverlayers.solvers import graph_path, graph_sweeps, grid_path, grid_sweeps, kernels
+from solverlayers.rules import Blackbox
+from solverlayers.solvers import graph_path, graph_sweeps, grid_path, grid_sweeps, kernels, path_family
 from solverlayers.solvers.kernels import graph_path as graph_kernel
 from solverlayers.solvers.kernels import grid_path as grid_kernel
 from solverlayers.solvers.shortest_path import Graph, GraphShortestPath, GridEdgeShortestPath, GridShortestPath, grid_graph
@@ -42,7 +45,7 @@ def backend(request, monkeypatch):
 
 
 def use(name, monkeypatch):
-    for module in (grid_path, graph_path):
+    for module in (path_family, grid_path, graph_path):
         monkeypatch.setattr(module, "usable", lambda *tensors: name != "torch")
     if name != "torch":
         build = ctypes.CDLL(str(kernels._find(name)))
@@ -419,6 +422,148 @@ def test_costs_that_have_nothing_in_common(backend):
     assert y.sum(1).tolist() == [nodes - 1 if b in (3, 17) else 1 for b in range(20)]
 
 
+@pytest.mark.skipif(not BUILDS, reason="no compiled kernels")
+@pytest.mark.parametrize("build", BUILDS)
+@pytest.mark.parametrize("family", ["uniform", "zeros", "mostly zero", "offset", "magnitudes", "one dear edge"])
+def test_queues_reach_far(build, family, monkeypatch):
+    """A long chain with short cuts: distances of many times the mean cost, and nodes that are overtaken while they wait."""
+    use(build, monkeypatch)
+    nodes = 1500
+    chain = torch.stack([torch.arange(nodes - 1), torch.arange(1, nodes)])
+    cuts = torch.randint(0, nodes - 50, (nodes // 3,), generator=generator(1))
+    cuts = torch.stack([cuts, cuts + torch.randint(2, 50, cuts.shape, generator=generator(2))])
+    graph = Graph(torch.cat([chain, cuts], 1), nodes)
+    costs = draw("uniform" if family == "one dear edge" else family, (4, len(graph)))
+    costs[:, nodes - 1 :] *= 10
+    if family == "one dear edge":
+        costs[:, 750] = 1e30
+    ends = {"source": torch.zeros(4, dtype=torch.long), "target": torch.tensor([nodes - 1, nodes - 1, 700, 0])}
+    together = GraphShortestPath(graph).solve_with_info(costs, **ends)
+    alone = [
+        GraphShortestPath(graph).solve_with_info(c[None], source=s[None], target=t[None])
+        for c, s, t in zip(costs, *ends.values())
+    ]
+    own = GraphShortestPath().solve_with_info(costs, edge_index=graph.edges.expand(4, 2, -1), **ends)
+    for other in (own.solution, torch.cat([info.solution for info in alone])):
+        assert torch.equal(together.solution, other)
+    for b, info in enumerate(alone):
+        pairs = dict(zip(map(tuple, graph.edges.T.tolist()), costs[b].tolist()))
+        for pair, cost in zip(map(tuple, graph.edges.T.tolist()), costs[b].tolist()):
+            pairs[pair] = min(pairs[pair], cost)
+        best = nx.DiGraph((u, v, {"weight": cost}) for (u, v), cost in pairs.items())
+        length = nx.single_source_dijkstra_path_length(best, 0)
+        expected = torch.tensor([length.get(v, math.inf) for v in range(nodes)], dtype=torch.float64)
+        expected = expected.clamp_max(expected[ends["target"][b]])
+        assert torch.equal(info.duals["potential"][0], expected)
+        assert torch.equal(together.duals["potential"][b], expected)
+
+
+def starts(graph, count, found, seed):
+    """Orders of nodes: the one found, other orders, and what is none."""
+    other = torch.randperm(graph.nodes, generator=generator(seed)).expand(count, -1)
+    nonsense = torch.randint(-(2**40), 2**40, (count, graph.nodes), generator=generator(seed))
+    wrong = torch.randint(-2, graph.nodes + 2, (count, graph.nodes), generator=generator(seed))
+    return [
+        other,
+        other.flip(1),
+        nonsense,
+        wrong,
+        torch.full_like(other, -1),
+        *([] if found is None else [found, found.flip(1)]),
+    ]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_graphs_take_gains(backend, dtype):
+    """What a layer asks for, of either sign, with masks, infinity and NaN: as costs, turned and clipped."""
+    graph = random_graph(40, 400, True, 5)
+    solver, own = GraphShortestPath(graph, source=0, target=39), GraphShortestPath(source=0, target=39)
+    for count in (1, 2, 20):
+        theta = torch.randn(count, 400, generator=generator(count), dtype=dtype) - 1
+        theta[:, ::7] = -torch.inf
+        mask = torch.rand(theta.shape, generator=generator(count)) < 0.9
+        edge_index = graph.edges.expand(count, 2, -1)
+        for extra in ({}, {"mask": mask}):
+            y = solver((-theta).clamp_min(0), **extra)
+            assert torch.equal(solver.maximise(theta, **extra), y)
+            assert torch.equal(own.maximise(theta, edge_index=edge_index, **extra), y)
+        theta[count - 1, 11] = torch.nan
+        for one, extra in ((solver, {}), (own, {"edge_index": edge_index})):
+            with pytest.raises(InstanceError, match=f"^GraphShortestPath: instance {count - 1} has NaN scores") as error:
+                one.maximise(theta, **extra)
+            assert error.value.instances.tolist() == [b == count - 1 for b in range(count)]
+            allowed = torch.ones_like(mask).index_fill(1, torch.tensor([11]), False)
+            assert one.maximise(theta, mask=allowed, **extra).any(1).all()
+
+
+@pytest.mark.parametrize("directed", [True, False])
+def test_starts_change_nothing(backend, directed):
+    for seed, (family, dtype) in enumerate((f, d) for f in ("uniform", "ties", "zeros", "magnitudes") for d in DTYPES):
+        for count in (1, 2, 20):
+            graph = Graph(
+                torch.cat(
+                    [random_graph(40, 120, directed, seed).edges, torch.stack([torch.arange(39), torch.arange(1, 40)])], 1
+                ),
+                40,
+                directed,
+            )
+            solver = GraphShortestPath(graph, source=0, target=39)
+            costs = draw(family, (count, len(graph)), dtype, seed)
+            y, start = solver.maximise_with_start(-costs)
+            assert (start is None) == (backend == "torch" or count < 3)
+            assert torch.equal(y, solver(costs))
+            few, all_of_them = (y - y.roll(1, 1)).to(costs), draw("ties", costs.shape, dtype, seed + 1)
+            for moved in (costs, solver.clip(costs + few), costs + all_of_them):
+                expected = solver.solve_with_info(moved)
+                for warm_start in starts(graph, count, start, seed):
+                    info = solver.solve_with_info(moved, warm_start=warm_start)
+                    assert torch.equal(solver.maximise(-moved, warm_start=warm_start), expected.solution)
+                    assert torch.equal(info.solution, expected.solution)
+                    assert torch.equal(info.duals["potential"], expected.duals["potential"])
+
+
+def test_grids_take_starts(backend):
+    solver = GridEdgeShortestPath(6, 5)
+    costs = draw("ties", (9, len(solver.edges)))
+    y, start = solver.maximise_with_start(-costs)
+    assert torch.equal(y, solver(costs))
+    for warm_start in starts(solver.graph, 9, start, 0):
+        assert torch.equal(solver(costs, warm_start=warm_start), y)
+    assert GridShortestPath().maximise_with_start(-torch.ones(9, 3, 3))[1] is None
+
+
+def test_rules_use_starts(backend, monkeypatch):
+    """The second solve of a finite difference starts from the order of the first one."""
+    graph = random_graph(30, 200, True, 3)
+    solver = GraphShortestPath(graph, source=4, target=7)
+    costs = draw("uniform", (9, 200), seed=6).requires_grad_()
+    given, paths = [], graph_path.shared_paths
+    monkeypatch.setattr(graph_path, "shared_paths", lambda *arguments: given.append(arguments[-2]) or paths(*arguments))
+    y = SolverLayer(solver, Blackbox(step=5.0))(costs)
+    weight = draw("uniform", (9, 200), seed=7)
+    (y * weight).sum().backward()
+    assert [order is not None for order in given] == [False, backend != "torch"]
+    torch.testing.assert_close(costs.grad, (y - solver(costs.detach() + 5.0 * weight)) / -5.0)
+
+
+@pytest.mark.skipif(not BUILDS, reason="no compiled kernels")
+def test_a_start_saves_time():
+    """The second solve of a finite difference on a large graph: about two thirds of the time, asserted at nine tenths."""
+    graph = random_graph(6000, 36000, False, 1)
+    solver = GraphShortestPath(graph, source=0, target=5999)
+    costs = draw("uniform", (16, len(graph)), torch.float32)
+    y, start = solver.maximise_with_start(-costs)
+    moved = solver.clip(costs + 0.3 * (y - y.roll(1, 0)))
+
+    def seconds(**instance):
+        begin = time.process_time()
+        solver.solve(moved, **instance)
+        return time.process_time() - begin
+
+    times = [(seconds(warm_start=start), seconds()) for _ in range(9)]
+    assert min(warm for warm, _ in times) < 0.9 * min(cold for _, cold in times)
+
+
 @pytest.mark.parametrize("neighbours", [4, 8])
 @pytest.mark.parametrize("directed", [True, False])
 def test_grids_with_costs_on_edges(backend, neighbours, directed):
@@ -629,6 +774,23 @@ ERRORS = [
         InfeasibleError,
         "GraphShortestPath: `edge_index` of instance 1 names negative nodes; nodes count from 0. Use `mask` for edges that are "
         "padding.",
+    ),
+    (
+        lambda: GraphShortestPath(TWO, source=0, target=2)(EDGES, warm_start=torch.zeros(2, 2, dtype=torch.long)),
+        ValueError,
+        "GraphShortestPath: `warm_start` is torch.int64 of shape (2, 2); it needs to be nodes in order, integers of shape "
+        "(2, 3), as `maximise_with_start` returns them.",
+    ),
+    (
+        lambda: GridEdgeShortestPath(1, 3)(EDGES, warm_start=torch.zeros(2, 3)),
+        ValueError,
+        "GridEdgeShortestPath: `warm_start` is torch.float32 of shape (2, 3); it needs to be nodes in order, integers of shape "
+        "(2, 3), as `maximise_with_start` returns them.",
+    ),
+    (
+        lambda: GraphShortestPath(source=0, target=2)(EDGES, edge_index=TWO.edges.expand(2, 2, 2), warm_start=EDGES.long()),
+        ValueError,
+        "GraphShortestPath: `warm_start` orders the nodes of a `graph` that all share; leave it out.",
     ),
     (
         lambda: GridEdgeShortestPath(2, 2)(EDGES),

@@ -2,10 +2,11 @@
 //
 // Graphs that share their edges are solved with one instance in each SIMD lane. The distances are the least solution of
 // d[v] = min d[u] + c[u, v]. Nodes wait in line in the order in which Dijkstra's algorithm settles them under the mean costs of
-// some instances; a node whose distance has fallen in some lane is put (back) into its place, and the line is walked through
-// until it is empty. With costs that are alike each node is relaxed a few times for all lanes together. If it takes too
-// many times, or where there are few instances, or each has its own edges, each is solved alone: Dijkstra's algorithm with a
-// 4-ary heap, up to the distance of the target. Rounding is monotone, so both have the same distances, bit for bit.
+// some instances, or in one that is known from similar costs; a node whose distance has fallen in some lane is put (back) into
+// its place, and the line is walked through until it is empty. With costs that are alike each node is relaxed a few times for
+// all lanes together. If it takes too many times, or where there are few instances, or each has its own edges, each is solved
+// alone: Dijkstra's algorithm, up to the distance of the target. Rounding is monotone, so both have the same distances, bit for
+// bit, whatever the order.
 //
 // The path is read backwards from the target, over the edge of lowest index that explains the distance and comes from a
 // nearer node. Where there is none (edges that cost nothing, or too little to change the sum) a breadth-first search over
@@ -13,7 +14,8 @@
 // no node is met twice.
 //
 // Sources: Dijkstra (1959); the line is label correcting in topological order of a reference solution, compare Bertsekas,
-// "A simple and fast label correcting algorithm for shortest paths" (1993).
+// "A simple and fast label correcting algorithm for shortest paths" (1993); the queue of Dijkstra's algorithm is as in Cherkassky,
+// Goldberg and Silverstein, "Buckets, heaps, lists, and monotone priority queues" (1999).
 #include <algorithm>
 #include <limits>
 #include <utility>
@@ -46,9 +48,17 @@ struct Batch {
   const uint8_t* mask;  // the same shape, or null
   const int64_t *source, *target;
   int64_t count, nodes, edges;
+  bool gains;       // whether `cost` holds gains; an edge costs the opposite, or nothing where that is negative
   T* solution;      // the shape of cost
   T* distance;      // (count, nodes), or null
   uint8_t* status;  // (count)
+
+  /// What edge `e` of instance `b` costs, infinity outside the mask. It may be no cost: negative, if gains are not clipped, or NaN.
+  T cost_of(int64_t b, int64_t e) const {
+    const T given = cost[b * edges + e];
+    if (mask && !mask[b * edges + e]) return kInfinity<T>;
+    return !gains ? given : given > 0 ? T(0) : -given;
+  }
 };
 
 /// Numbers of one instance, which lie `stride` apart where instances lie in lanes.
@@ -59,12 +69,21 @@ struct Column {
   T operator[](int64_t i) const { return first[i * stride]; }
 };
 
+/// The same, where entry i lies at place[i].
+template <class T>
+struct Placed {
+  Column<T> column;
+  const int32_t* place;
+  T operator[](int64_t i) const { return column[place[i]]; }
+};
+
 /// Reads paths off distances.
 template <class T>
 class Tracer {
  public:
   /// Writes the solution, the status, and the distances if they are asked for, of instance `b`.
-  void write(const Batch<T>& batch, int64_t b, const Arcs& in, Column<T> cost, Column<T> distance, bool valid) {
+  template <class Distance>
+  void write(const Batch<T>& batch, int64_t b, const Arcs& in, Column<T> cost, Distance distance, bool valid) {
     T* solution = batch.solution + b * batch.edges;
     std::fill_n(solution, batch.edges, T(0));
     const T furthest = distance[batch.target[b]];
@@ -91,7 +110,8 @@ class Tracer {
   simd::Buffer<uint8_t> seen_memory_;
 
   /// The first arc that explains the distance of v and comes from a nearer node, or -1.
-  static int32_t from_nearer(const Arcs& in, Column<T> cost, Column<T> distance, int32_t v) {
+  template <class Distance>
+  static int32_t from_nearer(const Arcs& in, Column<T> cost, Distance distance, int32_t v) {
     const T own = distance[v];
     for (int32_t arc = in.start[v]; arc < in.start[v + 1]; ++arc) {
       const T there = distance[in.node[arc]];
@@ -101,7 +121,8 @@ class Tracer {
   }
 
   /// Marks the fewest edges between nodes as far as v that lead to one with a nearer node (or the source), and returns that.
-  int32_t cross_plateau(const Batch<T>& batch, int64_t b, const Arcs& in, Column<T> cost, Column<T> distance, int32_t v) {
+  template <class Distance>
+  int32_t cross_plateau(const Batch<T>& batch, int64_t b, const Arcs& in, Column<T> cost, Distance distance, int32_t v) {
     Found* queue = queue_memory_.get(batch.nodes);
     uint8_t* seen = seen_memory_.get(batch.nodes);
     std::fill_n(seen, batch.nodes, uint8_t(0));
@@ -174,63 +195,155 @@ class Heap {
   int64_t size_ = 0;
 };
 
+/// The nodes that wait in Dijkstra's algorithm, in buckets of equal ranges of distance. Only those of the nearest bucket are in a
+/// heap, so that it is small, and entries that have been overtaken by then never enter it.
+template <class T>
+class Queue {
+ public:
+  using Entry = typename Heap<T>::Entry;
+
+  /// `pushes` is the most that there will be, `step` about what an arc costs.
+  void reset(int64_t pushes, T step) {
+    waiting_ = memory_.get(pushes);
+    used_ = 0;
+    std::fill_n(first_, kBuckets, kNone);
+    beyond_ = kNone;
+    start_ = 0;
+    nearest_ = 0;
+    scale_ = T(kPerStep) / step;
+    if (!(scale_ < kInfinity<T>)) scale_ = 0;  // all in the nearest bucket
+    heap_.reserve(pushes);
+    heap_.clear();
+  }
+
+  void push(T distance, int32_t node) {
+    const T bucket = (distance - start_) * scale_;
+    if (bucket < T(nearest_ + 1)) return heap_.push(distance, node);
+    link(used_, bucket);
+    waiting_[used_].distance = distance;
+    waiting_[used_++].node = node;
+  }
+
+  /// Whether no node waits. Entries that are not at the `distances` of their nodes were overtaken.
+  bool empty(const T* distances) {
+    while (heap_.empty()) {
+      if (++nearest_ < kBuckets) {
+        for (int32_t i = first_[nearest_]; i != kNone; i = waiting_[i].next)
+          if (waiting_[i].distance == distances[waiting_[i].node]) heap_.push(waiting_[i].distance, waiting_[i].node);
+      } else if (beyond_ != kNone) {
+        spread(distances);
+      } else {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  Entry pop() { return heap_.pop(); }
+
+ private:
+  static constexpr int kBuckets = 512, kPerStep = 64;
+  static constexpr int32_t kNone = -1;
+  struct Waiting {
+    T distance;
+    int32_t node, next;
+  };
+  Heap<T> heap_;
+  simd::Buffer<Waiting> memory_;
+  Waiting* waiting_ = nullptr;
+  int32_t used_ = 0, nearest_ = 0;
+  int32_t first_[kBuckets], beyond_ = kNone;  // lists of waiting nodes, the last one of those beyond the last bucket
+  T start_ = 0, scale_ = 0;
+
+  void link(int32_t i, T bucket) {
+    int32_t& list = bucket < T(kBuckets) ? first_[int32_t(bucket)] : beyond_;
+    waiting_[i].next = std::exchange(list, i);
+  }
+
+  /// Puts what is beyond the last bucket into new ones, twice as wide, so that it does not happen often.
+  void spread(const T* distances) {
+    int32_t list = std::exchange(beyond_, kNone), left = kNone;
+    start_ = kInfinity<T>;
+    while (list != kNone) {
+      const int32_t i = std::exchange(list, waiting_[list].next);
+      if (waiting_[i].distance != distances[waiting_[i].node]) continue;
+      waiting_[i].next = std::exchange(left, i);
+      start_ = std::min(start_, waiting_[i].distance);
+    }
+    std::fill_n(first_, kBuckets, kNone);
+    nearest_ = -1;
+    scale_ /= 2;
+    while (left != kNone) {
+      const int32_t i = std::exchange(left, waiting_[left].next);
+      link(i, (waiting_[i].distance - start_) * scale_);
+    }
+  }
+};
+
 /// One instance at a time.
 template <class T>
 class Dijkstra {
  public:
-  const T* distances() const { return distance_; }
-
-  /// The distances of all nodes that are not further than the target (-1: of all nodes); those of others may be too large.
-  /// Calls `settle(v)` for each, in order of distance.
+  /// The distances of all nodes that are not further than `reach` times the target (-1: of all nodes); those of others may be
+  /// too large. Calls `settle(v)` for each, in order of distance.
   template <class Settle>
-  void run(const Graph& graph, const T* cost, int32_t source, int32_t target, Settle&& settle) {
+  void run(const Graph& graph, const T* cost, int32_t source, int32_t target, T reach, Settle&& settle) {
     const Arcs& out = graph.out;
     distance_ = distance_memory_.get(graph.nodes);
     std::fill_n(distance_, graph.nodes, kInfinity<T>);
-    heap_.reserve(out.start[graph.nodes] + 1);
-    heap_.clear();
+    queue_.reset(out.start[graph.nodes] + 1, typical(cost, graph.edges));
     distance_[source] = 0;
-    heap_.push(0, source);
-    while (!heap_.empty()) {
-      const auto entry = heap_.pop();
-      const int32_t v = heap_.node_of(entry);
-      const T own = heap_.distance_of(entry);
+    queue_.push(0, source);
+    T furthest = target == source ? T(0) : kInfinity<T>;
+    while (!queue_.empty(distance_)) {
+      const auto entry = queue_.pop();
+      const int32_t v = Heap<T>::node_of(entry);
+      const T own = Heap<T>::distance_of(entry);
       if (own > distance_[v]) continue;
-      if (target >= 0 && own > distance_[target]) break;
+      if (own > furthest) break;
       settle(v);
       for (int32_t arc = out.start[v]; arc < out.start[v + 1]; ++arc) {
         const T via = own + cost[out.edge[arc]];
         const int32_t head = out.node[arc];
         if (!(via < distance_[head])) continue;
         distance_[head] = via;
-        heap_.push(via, head);
+        if (head == target) furthest = reach * via;
+        if (via <= furthest) queue_.push(via, head);
       }
     }
   }
 
   void solve(const Batch<T>& batch, int64_t b, const Graph& graph) {
-    const bool valid = load_costs(batch, b);
-    if (valid) run(graph, cost_, int32_t(batch.source[b]), int32_t(batch.target[b]), [](int32_t) {});
+    const T* cost = load_costs(batch, b);
+    bool valid = true;
+    for (int64_t e = 0; e < batch.edges; ++e) valid &= cost[e] >= 0;  // not so for NaN
+    if (valid) run(graph, cost, int32_t(batch.source[b]), int32_t(batch.target[b]), 1, [](int32_t) {});
     else std::fill_n(distance_ = distance_memory_.get(graph.nodes), graph.nodes, kInfinity<T>);
-    tracer_.write(batch, b, graph.in, {cost_, 1}, {distance_, 1}, valid);
+    tracer_.write(batch, b, graph.in, Column<T>{cost, 1}, Column<T>{distance_, 1}, valid);
   }
 
  private:
-  Heap<T> heap_;
+  Queue<T> queue_;
   Tracer<T> tracer_;
   simd::Buffer<T> distance_memory_, cost_memory_;
-  T *distance_ = nullptr, *cost_ = nullptr;
+  T* distance_ = nullptr;
 
-  /// Returns false for a negative cost, or NaN. An edge outside the mask costs infinity.
-  bool load_costs(const Batch<T>& batch, int64_t b) {
-    const T* cost = batch.cost + b * batch.edges;
-    cost_ = cost_memory_.get(batch.edges);
-    bool valid = true;
-    for (int64_t e = 0; e < batch.edges; ++e) {
-      cost_[e] = !batch.mask || batch.mask[b * batch.edges + e] ? cost[e] : kInfinity<T>;
-      valid &= cost_[e] >= 0;
+  const T* load_costs(const Batch<T>& batch, int64_t b) {
+    if (!batch.mask && !batch.gains) return batch.cost + b * batch.edges;
+    T* cost = cost_memory_.get(batch.edges);
+    for (int64_t e = 0; e < batch.edges; ++e) cost[e] = batch.cost_of(b, e);
+    return cost;
+  }
+
+  /// The mean of some costs that are finite.
+  static T typical(const T* cost, int64_t edges) {
+    T sum = 0, count = 0;
+    for (int64_t e = 0; e < edges; e += 1 + edges / 128) {
+      const bool finite = cost[e] < kInfinity<T>;
+      sum += finite ? cost[e] : T(0);
+      count += finite;
     }
-    return valid;
+    return sum / count;
   }
 };
 
@@ -249,21 +362,26 @@ class Lanes {
 
   Lanes(const Batch<T>& batch, const Graph& graph) : batch_(batch), graph_(graph) {}
 
-  /// Makes the line for this batch, from the mean costs of the first instances.
-  Line make_line(Dijkstra<T>& dijkstra, simd::Buffer<int32_t>& memory) {
-    load_costs(0, int(std::min<int64_t>(kSize, batch_.count)));
-    T* mean = mean_memory_.get(graph_.edges);
-    for (int64_t e = 0; e < graph_.edges; ++e) mean[e] = mean_of_finite(cost_[e]);
+  /// Makes the line in the order that is `known`, or else of the mean costs of the first instances, and writes that to `made`.
+  Line make_line(const int32_t* known, int32_t* made, Dijkstra<T>& dijkstra, simd::Buffer<int32_t>& memory) {
     const int64_t n = graph_.nodes, arcs = graph_.out.start[n];
     int32_t* place_of = memory.get(3 * n + 1 + 2 * arcs);
     int32_t *order = place_of + n, *start = order + n, *head = start + n + 1, *edge = head + arcs;
     std::fill_n(place_of, n, -1);
-    int32_t settled = 0;
+    int32_t placed = 0;
     const auto append = [&](int32_t v) {
-      if (place_of[v] < 0) order[place_of[v] = settled++] = v;
+      if (v >= 0 && v < n && place_of[v] < 0) order[place_of[v] = placed++] = v;
     };
-    dijkstra.run(graph_, mean, int32_t(batch_.source[0]), -1, append);
+    if (known) {
+      std::for_each_n(known, n, append);
+    } else {
+      const int64_t some = std::min<int64_t>(kSize / 2, batch_.count), target = batch_.target[0];
+      const bool one_target = std::all_of(batch_.target, batch_.target + some, [&](int64_t t) { return t == target; });
+      const T reach = T(1.15);  // in most instances the target is not further than that beyond where it is on average
+      dijkstra.run(graph_, mean_costs(some), int32_t(batch_.source[0]), one_target ? int32_t(target) : -1, reach, append);
+    }
     for (int32_t v = 0; v < n; ++v) append(v);
+    if (made) std::copy_n(order, n, made);
     start[0] = 0;
     for (int64_t p = 0; p < n; ++p) {
       int32_t k = start[p];
@@ -280,11 +398,9 @@ class Lanes {
   bool solve(int64_t first, int count, const Line& line) {
     const unsigned invalid = load_costs(first, count);
     if (!find_distances(first, count, line)) return false;
-    V* by_node = by_node_memory_.get(graph_.nodes);
-    for (int64_t v = 0; v < graph_.nodes; ++v) by_node[v] = distance_[line.place_of[v]];
     for (int lane = 0; lane < count; ++lane) {
-      const Column<T> cost{reinterpret_cast<const T*>(cost_) + lane, kSize}, distance{reinterpret_cast<T*>(by_node) + lane, kSize};
-      tracer_.write(batch_, first + lane, graph_.in, cost, distance, !(invalid >> lane & 1));
+      const Column<T> cost{reinterpret_cast<const T*>(cost_) + lane, kSize}, distance{reinterpret_cast<T*>(distance_) + lane, kSize};
+      tracer_.write(batch_, first + lane, graph_.in, cost, Placed<T>{distance, line.place_of}, !(invalid >> lane & 1));
     }
     return true;
   }
@@ -293,41 +409,48 @@ class Lanes {
   const Batch<T>& batch_;
   const Graph& graph_;
   Tracer<T> tracer_;
-  simd::Buffer<V> cost_memory_, distance_memory_, by_node_memory_;
-  simd::Buffer<T> mean_memory_;
+  simd::Buffer<V> cost_memory_, distance_memory_;
+  simd::Buffer<T> sum_memory_;
   simd::Buffer<uint64_t> waiting_memory_;
   V *cost_ = nullptr, *distance_ = nullptr;  // by edge; by place in line
   uint64_t* waiting_ = nullptr;    // one bit for each place in line
 
-  /// Returns the lanes with a negative cost (or NaN), one bit each. An edge outside the mask costs infinity.
+  /// Returns the lanes with a cost that is none (see `Batch::cost_of`), one bit each.
   unsigned load_costs(int64_t first, int count) {
     const int64_t n = graph_.edges;
+    constexpr int64_t kBlock = 16 * kSize;  // checked while it is in the nearest cache
+    const T sign = batch_.gains ? -1 : 1;
+    const V least = simd::broadcast<V>(batch_.gains ? -kInfinity<T> : T(0)), signs = simd::broadcast<V>(sign);
     cost_ = cost_memory_.get(n);
-    lanes::gather_rows(batch_.cost + first * n, n, count, cost_);
-    if (batch_.mask) {
-      T* cost = reinterpret_cast<T*>(cost_);
-      for (int lane = 0; lane < kSize; ++lane) {
-        const uint8_t* mask = batch_.mask + (first + (lane < count ? lane : 0)) * n;
-        for (int64_t e = 0; e < n; ++e) cost[e * kSize + lane] = mask[e] ? cost[e * kSize + lane] : kInfinity<T>;
-      }
-    }
     simd::Mask<V> valid = ~simd::Mask<V>{};
-    for (int64_t e = 0; e < n; ++e) {
-      const simd::Mask<V> fine = cost_[e] >= V{};
-      valid &= fine;
-      cost_[e] = simd::select(fine, cost_[e], V{});  // relaxing ends only without negative costs
+    for (int64_t block = 0; block < n; block += kBlock) {
+      const int64_t from = first * n + block, end = std::min(n, block + kBlock);
+      const uint8_t* mask = batch_.mask ? batch_.mask + from : nullptr;
+      lanes::gather_allowed(batch_.cost + from, mask, n, end - block, count, sign * kInfinity<T>, cost_ + block);
+      for (int64_t e = block; e < end; ++e) {
+        const V cost = cost_[e] * signs;
+        valid &= cost >= least;
+        cost_[e] = simd::select(cost > V{}, cost, V{});  // relaxing ends only without negative costs
+      }
     }
     return ~simd::bits(valid);
   }
 
-  static T mean_of_finite(V cost) {
-    T sum = 0, count = 0;
-    for (int lane = 0; lane < kSize; ++lane) {
-      const bool finite = cost[lane] < kInfinity<T>;
-      sum += finite ? cost[lane] : T(0);
-      count += finite;
+  /// The mean cost of each edge that is finite and not negative, over the first `count` instances; infinity if there is none.
+  const T* mean_costs(int64_t count) {
+    const int64_t n = graph_.edges;
+    T *sum = sum_memory_.get(2 * n), *terms = sum + n;
+    std::fill_n(sum, 2 * n, T(0));
+    for (int64_t b = 0; b < count; ++b) {
+      for (int64_t e = 0; e < n; ++e) {
+        const T cost = batch_.cost_of(b, e);
+        const bool counts = cost >= 0 && cost < kInfinity<T>;
+        sum[e] += counts ? cost : T(0);
+        terms[e] += counts ? T(1) : T(0);
+      }
     }
-    return count > 0 ? sum / count : kInfinity<T>;
+    for (int64_t e = 0; e < n; ++e) sum[e] = terms[e] > 0 ? sum[e] / terms[e] : kInfinity<T>;
+    return sum;
   }
 
   bool find_distances(int64_t first, int count, const Line& line) {
@@ -393,7 +516,7 @@ struct Workspace {
 
 /// Solves a batch of instances with the same edges. Returns false if memory ran out.
 template <class T>
-bool solve_shared(const Batch<T>& batch, const Graph& graph, int threads) {
+bool solve_shared(const Batch<T>& batch, const Graph& graph, const int32_t* known, int32_t* made, int threads) {
   constexpr int size = simd::kLanes<T>;
   if (batch.count <= kFew) {
     return parallel::parallel_for(batch.count, threads, [&](int64_t b) { Dijkstra<T>().solve(batch, b, graph); });
@@ -402,7 +525,7 @@ bool solve_shared(const Batch<T>& batch, const Graph& graph, int threads) {
   Workspace<T> first_workspace(batch, graph);  // makes the line, and then serves the first chunk
   Line line;
   const auto prepare = [&](int64_t) {
-    line = first_workspace.lanes.make_line(first_workspace.dijkstra, memory);
+    line = first_workspace.lanes.make_line(known, made, first_workspace.dijkstra, memory);
   };
   if (!parallel::parallel_for(1, 1, prepare)) return false;
   const int64_t groups = (batch.count + size - 1) / size;
@@ -485,16 +608,17 @@ int64_t count_failures(const Batch<T>& batch, bool done) {
   extern "C" __attribute__((visibility("default"))) int64_t solverlayers_graph_path_##NAME(                                   \
       const T* cost, const uint8_t* mask, const int32_t* out_start, const int32_t* out_node, const int32_t* out_edge,         \
       const int32_t* in_start, const int32_t* in_node, const int32_t* in_edge, const int64_t* source, const int64_t* target,  \
-      int64_t count, int64_t nodes, int64_t edges, T* solution, T* distance, uint8_t* status, int threads) {                  \
-    const Batch<T> batch{cost, mask, source, target, count, nodes, edges, solution, distance, status};                        \
+      const int32_t* known, int32_t* made, int64_t count, int64_t nodes, int64_t edges, int gains, T* solution, T* distance,  \
+      uint8_t* status, int threads) {                                                                                         \
+    const Batch<T> batch{cost, mask, source, target, count, nodes, edges, gains != 0, solution, distance, status};            \
     const Graph graph{nodes, edges, {out_start, out_node, out_edge}, {in_start, in_node, in_edge}};                           \
-    return count_failures(batch, solve_shared(batch, graph, worth(batch, 2, threads)));                                       \
+    return count_failures(batch, solve_shared(batch, graph, known, made, worth(batch, 2, threads)));                          \
   }                                                                                                                           \
   extern "C" __attribute__((visibility("default"))) int64_t solverlayers_graph_path_own_##NAME(                               \
       const T* cost, const uint8_t* mask, const int64_t* edge_index, int directed, const int64_t* source,                     \
-      const int64_t* target, int64_t count, int64_t nodes, int64_t edges, T* solution, T* distance, uint8_t* status,          \
-      int64_t together, int threads) {                                                                                        \
-    const Batch<T> batch{cost, mask, source, target, count, nodes, edges, solution, distance, status};                        \
+      const int64_t* target, int64_t count, int64_t nodes, int64_t edges, int gains, T* solution, T* distance,                \
+      uint8_t* status, int64_t together, int threads) {                                                                       \
+    const Batch<T> batch{cost, mask, source, target, count, nodes, edges, gains != 0, solution, distance, status};            \
     return count_failures(batch, solve_own(batch, edge_index, directed != 0, together, worth(batch, 20, threads)));           \
   }
 

@@ -16,12 +16,14 @@ Arcs = tuple[Tensor, Tensor, Tensor]
 
 _POINTER, _SIZE = ctypes.c_void_p, ctypes.c_int64
 _RESULTS = [*[_POINTER] * 3, _SIZE, ctypes.c_int]
-_SHARED = [*[_POINTER] * 10, *[_SIZE] * 3, *_RESULTS[:3], ctypes.c_int]
+_SHARED = [*[_POINTER] * 12, *[_SIZE] * 3, ctypes.c_int, *_RESULTS[:3], ctypes.c_int]
 _function = typed("graph_path", _SHARED)
-_OWN = [*[_POINTER] * 3, ctypes.c_int, *[_POINTER] * 2, *[_SIZE] * 3, *_RESULTS]
+_OWN = [*[_POINTER] * 3, ctypes.c_int, *[_POINTER] * 2, *[_SIZE] * 3, ctypes.c_int, *_RESULTS]
 _own_function = typed("graph_path_own", _OWN)
 _TOGETHER = 4096
 """Nodes and edges of a piece of work for one thread."""
+FEW = 2
+"""Instances up to which each is solved alone, so that no order of nodes is made."""
 
 
 def find(
@@ -32,12 +34,19 @@ def find(
     target: Tensor,
     mask: Tensor | None = None,
     distances: bool = False,
+    order: Tensor | None = None,
+    gains: bool = False,
 ) -> Paths:
     """The cheapest paths in a graph that all instances share, on the CPU.  # (B, E) -> Paths
 
-    `costs` are float32 or float64, `mask (B, E)` is boolean, `source (B,)` and `target (B,)` are int64.
+    `costs` are float32 or float64, `mask (B, E)` is boolean, `source (B,)` and `target (B,)` are int64. An `order (nodes,)`,
+    int32 of any values, saves finding one; it changes nothing but the time. With `gains` an edge costs the opposite of what
+    `costs` says, or nothing if that is negative.
     """
-    return _call(costs, len(outgoing[0]) - 1, [mask, *outgoing, *incoming, source, target], (), _function, distances)
+    nodes = len(outgoing[0]) - 1
+    made = torch.empty(nodes, dtype=torch.int32) if order is None and len(costs) > FEW else None
+    inputs = [mask, *outgoing, *incoming, source, target, order, made]
+    return _call(costs, nodes, inputs, (), _function, distances, gains)._replace(order=order if made is None else made)
 
 
 def find_own(
@@ -49,13 +58,14 @@ def find_own(
     target: Tensor,
     mask: Tensor | None = None,
     distances: bool = False,
+    gains: bool = False,
 ) -> Paths:
     """The cheapest paths in graphs with `nodes` nodes, each with edges of its own, on the CPU.  # (B, E) -> Paths
 
     As `find`, with `edge_index (B, 2, E)`, int64; what it holds outside the mask does not matter.
     """
     together = max(1, _TOGETHER // (nodes + costs.shape[1] + 1))
-    return _call(costs, nodes, [mask, edge_index, directed, source, target], (together,), _own_function, distances)
+    return _call(costs, nodes, [mask, edge_index, directed, source, target], (together,), _own_function, distances, gains)
 
 
 def _call(
@@ -65,6 +75,7 @@ def _call(
     tuning: tuple[int, ...],
     function: Callable[[ctypes.CDLL, torch.dtype], Callable[..., int]],
     distances: bool,
+    gains: bool,
 ) -> Paths:
     count, edges = costs.shape
     if nodes + 2 * edges >= 2**31 - 2:
@@ -80,6 +91,7 @@ def _call(
         count,
         nodes,
         edges,
+        gains,
         solution.data_ptr(),
         None if potential is None else potential.data_ptr(),
         status.data_ptr(),

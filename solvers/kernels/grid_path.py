@@ -21,11 +21,13 @@ class Paths(NamedTuple):
 
     `status (B,)`, None where all are solved, says SOLVED, UNREACHABLE, or INVALID (a negative cost, or NaN); `solution` is 0
     where not solved. `distances`, in the shape of the grid or `(B, nodes)`, are from the source and at most the target's.
+    `order (nodes,)`, int32, is one in which all instances of similar costs are solved fast, if there is one.
     """
 
     solution: Tensor
     status: Tensor | None
     distances: Tensor | None = None
+    order: Tensor | None = None
 
 
 def find(
