@@ -234,8 +234,10 @@ class Scheme(NamedTuple):
 
     def argmax(self, oracle: Oracle, theta: Tensor, tensors: tuple[Tensor, ...]) -> tuple[Tensor, Tensor | None]:
         """The solution, or the mean solution under noise, and which instances failed.  # (*S, B, *E) -> (*S, B, *E), (B,)"""
-        y, failed = oracle.argmax(theta, tensors, self.noise, self.sigma)
-        return y if self.noise is None else y.mean(0), failed
+        if self.noise is None:
+            return oracle.argmax(theta, tensors)
+        mean, _, failed = oracle.mean_argmax(theta, tensors, self.noise, self.sigma)
+        return mean, failed
 
 
 _PLAIN = Scheme()
@@ -349,15 +351,12 @@ def _difference(
     return _shifted_difference(oracle, scheme, step, theta, y, grad, tensors)
 
 
-def solve(oracle: Oracle, theta: Tensor, noise: Draw | None = None, sigma: float = 1.0) -> tuple[Tensor, Tensor | None]:
-    """`argmax_y <theta + sigma noise, y>` and the mask of failed instances; no gradient.
-
-    Noise, which puts a dimension of samples in front, is for plain eager mode.  # (*S, B, *E) -> (*S, B, *E), (B,)
-    """
+def solve(oracle: Oracle, theta: Tensor) -> tuple[Tensor, Tensor | None]:
+    """`argmax_y <theta, y>` and the mask of failed instances; no gradient.  # (*S, B, *E) -> (*S, B, *E), (B,)"""
     if _active():
         return _apply(_Solve, oracle, theta, *oracle.tensors)
     with torch.no_grad():
-        return oracle.argmax(theta.detach(), oracle.tensors, noise, sigma)
+        return oracle.argmax(theta.detach(), oracle.tensors)
 
 
 def is_plain() -> bool:

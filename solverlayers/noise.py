@@ -294,7 +294,7 @@ class _Kept(Draw):
         return out
 
 
-class _Seeded(Draw):
+class Seeded(Draw):
     """A seed."""
 
     def __init__(self, noise: SmoothNoise, samples: int):
@@ -314,7 +314,7 @@ def draw_samples(noise: Noise, like: Tensor, samples: int, antithetic: bool = Fa
         half = noise.sample(like.expand(samples // 2, *like.shape))
         return _Kept(noise, torch.cat([half, -half]))
     if isinstance(noise, SmoothNoise) and seeded_noise.can_serve(like):
-        return _Seeded(noise, samples)
+        return Seeded(noise, samples)
     return _Kept(noise, noise.sample(like.expand(samples, *like.shape)))
 
 

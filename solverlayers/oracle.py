@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor
@@ -11,7 +11,8 @@ from torch import Tensor
 from . import compiled
 from .autograd import solve
 from .errors import InstanceError
-from .noise import Draw
+from .noise import Draw, Seeded
+from .samples import Samples, mean_and_record
 from .solver import Solver, inner
 
 OnFailure = Literal["raise", "skip", "last"]
@@ -85,19 +86,12 @@ class Oracle:
         self.note(nan.flatten(0, -2).any(0) if nan.ndim > 1 else nan)
         return torch.where(self.expand(nan), 0, theta)
 
-    def argmax(
-        self, theta: Tensor, tensors: tuple[Tensor, ...], noise: Draw | None = None, sigma: float = 1.0
-    ) -> tuple[Tensor, Tensor | None]:
-        """Solve all samples of all instances in one call, at `theta` or `theta + sigma noise`.
-
-        Noise puts a dimension of samples in front.  # (*S, B, *E) -> (*S, B, *E), (B,)
-        """
+    def argmax(self, theta: Tensor, tensors: tuple[Tensor, ...]) -> tuple[Tensor, Tensor | None]:
+        """Solve all samples of all instances in one call.  # (*S, B, *E) -> (*S, B, *E), (B,)"""
         if torch._C._is_any_autocast_enabled():
             with torch.autocast(theta.device.type, enabled=False):
-                return self.argmax(theta, tensors, noise, sigma)
+                return self.argmax(theta, tensors)
         dtype = theta.dtype
-        if noise is not None:
-            theta = noise.added_to(theta, sigma)
         lead = theta.shape[: theta.ndim - self.event_dim]
         if len(lead) != 1:
             theta = theta.reshape(-1, *theta.shape[len(lead) :])
@@ -110,6 +104,23 @@ class Oracle:
             y = y.reshape(*lead, *y.shape[1:])
             failed = None if failed is None else failed.reshape(samples, lead[-1]).any(0)
         return y if y.dtype == dtype else y.to(dtype), failed
+
+    def mean_argmax(
+        self, theta: Tensor, tensors: tuple[Tensor, ...], noise: Draw, sigma: float
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The mean of `argmax <theta + sigma z_s, y>` over samples, in plain eager mode; what is kept of these solutions, see
+        `samples`; and which instances failed.  # (*B, *E) -> (*B, *E), kept, (B,)
+        """
+        batch = theta.shape[: theta.ndim - self.event_dim]
+        record = self.solver.binary and isinstance(noise, Seeded)
+        if record and self.on_failure == "raise" and len(self.shapes) < 2 and len(batch) == 1 and theta.numel():
+            samples = Samples(cast(Seeded, noise), theta.contiguous(), sigma, self._start, self.restarts)
+            if self.solver.maximise_samples(samples, **dict(zip(self.names, tensors))):
+                self._start = samples.start
+                return samples.mean, samples.record, None
+        y, failed = self.argmax(noise.added_to(theta, sigma), tensors)
+        mean, kept = mean_and_record(y, batch) if record else (y.mean(0), y)
+        return mean, kept, failed
 
     def solve(self, parts: tuple[Tensor, ...], tensors: tuple[Tensor, ...]) -> tuple[Tensor, Tensor | None]:
         """Packed solutions of one batch of `theta`, and which instances failed.  # ((B, *E), ...) -> (B, *E), (B,)"""

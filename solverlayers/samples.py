@@ -1,21 +1,71 @@
 """Solutions at several samples of the scores: their mean, and how much better than the others each one was.
 
-A compiled kernel serves float32 on the CPU in plain eager mode, torch serves the rest. Where solutions are of zeros and ones the
-kernel takes them down as it forms their mean, a bit an entry: that record is kept until the backward pass in their place.
+Compiled kernels serve float32 on the CPU in plain eager mode, torch serves the rest. Where solutions are of zeros and ones,
+they take them down as they form their mean, a bit an entry: that record is kept until the backward pass in their place. The
+kernels of some solvers make the scores themselves, some at a time, so that neither scores nor solutions of all samples are ever
+there.
 """
 
 from __future__ import annotations
 
 import ctypes
 from functools import cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .native import library
 
+if TYPE_CHECKING:
+    from .noise import Seeded
+
 _WORD = 16  # entries that a word of a record holds, as in the kernel
+
+
+class _Arguments(ctypes.Structure):
+    """What such a kernel is given, as in `samples.hpp`."""
+
+    _fields_ = [
+        ("seed", ctypes.c_int64),
+        ("table", ctypes.c_void_p),
+        ("theta", ctypes.c_void_p),
+        *[(name, ctypes.c_int64) for name in ("samples", "rows", "width")],
+        ("mean", ctypes.c_void_p),
+        ("record", ctypes.c_void_p),
+        ("scale", ctypes.c_float),
+        ("threads", ctypes.c_int),
+    ]
+
+
+class Samples:
+    """Samples `theta + sigma z_s` of scores that a solver's `maximise_samples` makes itself, and what it makes of them.
+
+    `draw` is the noise, of a seed; `theta (B, *E)` is float32, on the CPU, contiguous and not empty; solutions are of zeros and
+    ones. The solver fills `mean`, in the shape of `theta`, and `record (S, B, words)`. `start`, with a row for each instance of
+    each sample, is what the solver starts from, or None; if `keeps_start`, it leaves one here for similar scores.
+    """
+
+    mean: Tensor
+    record: Tensor
+
+    def __init__(self, draw: Seeded, theta: Tensor, sigma: float, start: Tensor | None, keeps_start: bool):
+        self.draw, self.theta, self.sigma, self.start, self.keeps_start = draw, theta, sigma, start, keeps_start
+
+    def fill(self, kernel: str, *rest: Tensor | int | None) -> bool:
+        """Has a kernel fill in mean and record, given the rest of its arguments; whether it solved all instances."""
+        count, rows, width = self.draw.samples, len(self.theta), self.theta[0].numel()
+        self.mean = torch.empty_like(self.theta)
+        self.record = torch.empty(count, rows, -(-width // _WORD), dtype=torch.int16)
+        table, theta, mean, record = (t.data_ptr() for t in (self.draw.values, self.theta, self.mean, self.record))
+        threads = torch.get_num_threads()
+        arguments = _Arguments(self.draw.seed, table, theta, count, rows, width, mean, record, self.sigma, threads)
+        rest = tuple([t.contiguous() if isinstance(t, Tensor) else t for t in rest])  # kept until the kernel is done
+        values = [ctypes.c_int64(t) if isinstance(t, int) else ctypes.c_void_p(t if t is None else t.data_ptr()) for t in rest]
+        outcome = getattr(library(), f"solverlayers_{kernel}_mean")(ctypes.byref(arguments), *values)
+        if outcome < 0:
+            raise MemoryError(f"The kernel {kernel} found no memory for {count} samples of {tuple(self.theta.shape)}.")
+        return outcome == 0
 
 
 def mean_and_record(y: Tensor, batch: torch.Size) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,8 @@ from .errors import InstanceError, first_instance
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from .samples import Samples
+
 
 @dataclass(frozen=True)
 class Solution:
@@ -49,6 +51,9 @@ def inner(a: Tensor, b: Tensor, event_dim: int) -> Tensor:
     """`<a, b>` over the last `event_dim` dimensions; entries where `b` is zero never count.  # (..., *E) -> (...)"""
     product = torch.where(b == 0, 0, a * b)  # a score of -inf is a legal way to forbid an entry, and -inf * 0 is NaN
     return product.flatten(-event_dim).sum(-1)
+
+
+_SHORT_WAYS = ("maximise", "maximise_with_start", "maximise_samples")
 
 
 class Solver(ABC):
@@ -98,7 +103,7 @@ class Solver(ABC):
         """The solutions of a batch of instances, in the shape of `scores`.  # (B, *E) -> (B, *E)"""
 
     def maximise(self, *theta: Tensor, **instance: Tensor) -> Tensor:
-        """`argmax <theta, y>`, which is what layers ask for: costs are `-theta`, clipped to what the solver accepts, and checked.
+        """`argmax <theta, y>`, which is what layers ask for: costs are `-theta`, clipped to what the solver accepts.
 
         A solver may override it to spare itself the copies; a class that defines `solve` or `clip` anew has this one again.
         # (B, *E) -> (B, *E)
@@ -108,17 +113,24 @@ class Solver(ABC):
         return self.solve(*scores, **instance)
 
     def maximise_with_start(self, *theta: Tensor, **instance: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What `maximise` returns, and what `maximise(..., warm_start=)` takes to solve similar scores faster, if anything does.
+        """What `maximise` returns, and what `maximise(..., warm_start=)` takes to solve similar scores faster, if anything.
 
         A start has leading dimension `B` and changes no solution, not even where several are optimal: `finite_difference`
         hands its second solve the start of the first one.
         """
         return self.maximise(*theta, **instance), None
 
+    def maximise_samples(self, samples: Samples, **instance: Tensor) -> bool:
+        """Fills in the mean of `argmax <theta + sigma z_s, y>` over samples, without tensors of the size of all of them.
+
+        False where the solver has no such way, or an instance cannot be solved; `maximise`, of all samples, then takes over.
+        """
+        return False
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if not vars(cls).keys().isdisjoint(("solve", "clip")):
-            for name in ("maximise", "maximise_with_start"):  # those of its bases know nothing of the new one
+            for name in _SHORT_WAYS:  # those of its bases know nothing of the new one
                 setattr(cls, name, vars(cls).get(name, getattr(Solver, name)))
 
     def solve_with_info(self, *scores: Tensor, **instance: Tensor) -> Solution:

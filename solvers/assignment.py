@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from solverlayers.errors import InfeasibleError, InstanceError, first_instance
+from solverlayers.samples import Samples
 from solverlayers.solver import Solution, Solver, inner
 
 from . import augmenting_paths
@@ -178,6 +179,18 @@ class CompleteAssignment(BipartiteMatching):
             self._fail(matching.status, theta, mask)
         assert matching.start is not None
         return matching.solution.to(theta.dtype), self._turned(matching.start)
+
+    def maximise_samples(self, samples: Samples, mask: Tensor | None = None, warm_start: Tensor | None = None) -> bool:
+        if mask is not None:
+            self.check(samples.theta, mask=mask)
+        self._checked(samples.theta, mask)
+        n, m = samples.theta.shape[1:]
+        begin, left = samples.start, None
+        if samples.keeps_start and begin is None and n == m and n > kernel.SMALL:
+            left = torch.empty(samples.draw.samples * len(samples.theta), m, dtype=torch.float64)
+        solved = samples.fill("assignment", mask, None if begin is None else self._turned(begin), left, n, m)
+        samples.start = begin if left is None else self._turned(left)
+        return solved
 
     def _turned(self, duals: Tensor) -> Tensor:
         """Duals of `theta` as those of the scores, and the other way round."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from solverlayers.errors import InfeasibleError, first_instance
+from solverlayers.samples import Samples
 from solverlayers.solver import Solver
 
 from . import grid_sweeps
@@ -57,6 +58,25 @@ class GridShortestPath(ShortestPath):
         if self.neighbours not in (4, 8):
             raise ValueError(f"GridShortestPath: neighbours={self.neighbours!r}; use 8, or 4 for steps without diagonals.")
 
+    def maximise_samples(
+        self,
+        samples: Samples,
+        mask: Tensor | None = None,
+        source: Tensor | None = None,
+        target: Tensor | None = None,
+    ) -> bool:
+        given = {"mask": mask, "source": source, "target": target}
+        self.check(samples.theta, **{name: tensor for name, tensor in given.items() if tensor is not None})
+        check_mask(self, samples.theta, mask)
+        return kernel.find_mean(samples, self.neighbours, mask, *self._ends(samples.theta, source, target))
+
+    def _ends(self, scores: Tensor, source: Tensor | None, target: Tensor | None) -> list[Tensor | None]:
+        """The numbers of the cells where paths start and end."""
+        return [
+            None if cells is None else _numbers(self, name, cells, scores, *scores.shape[1:])
+            for name, cells in (("source", source), ("target", target))
+        ]
+
     def _paths(  # type: ignore[override]
         self,
         scores: Tensor,
@@ -71,10 +91,7 @@ class GridShortestPath(ShortestPath):
             raise ValueError(
                 f"GridShortestPath: grids of shape {tuple(scores.shape[1:])} have no cell; a path needs one at least."
             )
-        start, end = (
-            None if cells is None else _numbers(self, name, cells, scores, *scores.shape[1:])
-            for name, cells in (("source", source), ("target", target))
-        )
+        start, end = self._ends(scores, source, target)
         given = self._native(scores), self.neighbours, mask, start, end, distances
         paths = kernel.find(*given, gains) if usable(scores) else grid_sweeps.find(*given)
         return self._finish(paths, scores, mask, "Walls (`mask`, infinite costs) part them, or one of them is a wall.")

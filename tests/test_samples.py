@@ -1,19 +1,18 @@
-"""Means of solutions and their records, against plain arithmetic, in every build and without one."""
+"""Means of solutions and their records, against plain arithmetic and solving all samples at once, in every build."""
 
 import pytest
 import torch
 from builds import BUILDS, compiled, each_build, use
 
-from solverlayers import samples
+from solverlayers import Solver, SolverLayer, samples, seeded_noise
+from solverlayers.errors import InstanceError
+from solverlayers.rules import IMLE, Identity, Perturbed
+from solverlayers.solvers import Assignment, GridShortestPath, MaxAssignment, kernels
 
 
 def some(shape, binary=True):
     y = torch.rand(shape, generator=torch.Generator().manual_seed(sum(shape)))
     return (y < 0.3).float() if binary else y
-
-
-def use_none(monkeypatch):
-    monkeypatch.setattr(samples, "library", lambda: None)
 
 
 SHAPES = [(1, 4, 3), (10, 32, 16), (7, 5, 100), (4, 2, 3, 5, 9), (3, 300, 40), (2, 0, 5), (3, 2, 0)]
@@ -36,7 +35,7 @@ def test_a_record_stands_for_the_solutions(shape, build, monkeypatch):
     products = (y * grad).flatten(1 + len(batch)).double().sum(-1)
     others = (products.sum(0) - products) / max(shape[0] - 1, 1)
     assert torch.allclose(found.double(), 0.5 * (products - others), atol=1e-5)
-    use_none(monkeypatch)
+    monkeypatch.setattr(samples, "library", lambda: None)
     assert torch.allclose(found, samples.advantages(y, grad, batch, 0.5), atol=1e-5)
 
 
@@ -78,3 +77,76 @@ def test_pairs_leave_out_a_sample_and_its_mirror_image():
     products = y.sum(-1)
     expected = torch.stack([products[s] - sum(products[k] for k in range(6) if k % 3 != s % 3) / 4 for s in range(6)])
     assert torch.allclose(samples.advantages(y, grad, torch.Size([2]), 1.0, pairs=True), expected, atol=1e-5)
+
+
+def walls(generator):
+    mask = torch.rand(9, 4, 5, generator=generator) > 0.2
+    mask[:, 0], mask[:, :, -1] = True, True
+    return {"mask": mask}
+
+
+def ends(generator):
+    return {name: torch.randint(0, 4, (9, 2), generator=generator) for name in ("source", "target")}
+
+
+def padding(generator):
+    sizes = torch.randint(1, 6, (9, 1), generator=generator)
+    real = torch.arange(6) < sizes
+    return {"mask": real.unsqueeze(2) & real.unsqueeze(1)}
+
+
+ONE_BY_ONE = [
+    (Assignment(), (9, 6, 6), None),
+    (Assignment(), (9, 6, 6), padding),
+    (Assignment(), (300, 20, 20), None),
+    (MaxAssignment(), (5, 12, 17), None),
+    (GridShortestPath(), (100, 12, 12), None),
+    (GridShortestPath(4), (9, 4, 5), walls),
+    (GridShortestPath(), (9, 4, 5), ends),
+]
+
+
+@compiled
+@each_build
+@pytest.mark.parametrize(("solver", "shape", "data"), ONE_BY_ONE)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_samples_solved_one_by_one_are_samples_solved_at_once(solver, shape, data, threads, build, monkeypatch):
+    """Means, records and gradients, bit for bit; a difference of means starts where the first solve ended."""
+    use(build, monkeypatch, samples, seeded_noise, kernels.assignment, kernels.grid_path)
+    instance = data(torch.Generator().manual_seed(0)) if data else {}
+    scores, grad = torch.rand(shape, requires_grad=True), torch.randn(shape)
+    own = type(solver).maximise_samples
+    calls, made, before = [], [], torch.get_num_threads()
+    monkeypatch.setattr(type(solver), "maximise_samples", lambda *a, **k: calls.append(own(*a, **k)) or calls[-1])
+    try:
+        for one_by_one in (True, False):
+            if not one_by_one:
+                monkeypatch.setattr(type(solver), "maximise_samples", Solver.maximise_samples)
+            torch.set_num_threads(threads if one_by_one else 1)
+            for rule in (Perturbed(0.2, 7), IMLE(1.0, 0.2, 7)):
+                torch.manual_seed(3)
+                y = SolverLayer(solver, rule)(scores, **instance)
+                made.append((y, torch.autograd.grad(y, scores, grad)[0]))
+    finally:
+        torch.set_num_threads(before)
+    assert calls == [True] * 3
+    assert all(torch.equal(a, b) for first, second in zip(made[:2], made[2:]) for a, b in zip(first, second))
+
+
+@compiled
+@pytest.mark.parametrize("solver", [Assignment(), GridShortestPath()])
+def test_what_cannot_be_solved_is_named_as_ever(solver):
+    scores = torch.rand(3, 4, 4)
+    scores[1, 2, 2] = torch.nan
+    with pytest.raises(InstanceError, match="instance 1 has NaN scores"):
+        SolverLayer(solver, Perturbed(0.1, 5))(scores)
+
+
+def test_a_solver_solved_anew_makes_no_samples_itself():
+    class Least(GridShortestPath):
+        def solve(self, scores, **instance):
+            return torch.ones_like(scores)
+
+    scores = torch.rand(2, 3, 3, requires_grad=True)
+    assert torch.equal(SolverLayer(Least(), Perturbed(0.1, 4))(scores), torch.ones(2, 3, 3))
+    assert torch.equal(SolverLayer(Least(), Identity())(scores), torch.ones(2, 3, 3))

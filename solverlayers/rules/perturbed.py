@@ -7,10 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from ..autograd import is_plain, replace_gradient, shortcut, solve
+from ..autograd import is_plain, replace_gradient, shortcut
 from ..noise import Draw, Gaussian, Noise, draw_samples
 from ..oracle import Oracle
-from ..samples import advantages, baseline, mean_and_record, solutions
+from ..samples import advantages, baseline, solutions
 from ..solver import Solver
 from .base import Rule
 from .differences import check_samples
@@ -48,12 +48,11 @@ class Perturbed(Rule):
             return oracle(theta)
         if is_plain() and not self.multiplicative:
             noise = draw_samples(self.noise, theta.detach(), self.samples, self.antithetic)
-            y, failed = solve(oracle, theta, noise, self.sigma)
+            with torch.no_grad():
+                mean, kept, failed = oracle.mean_argmax(theta.detach(), oracle.tensors, noise, self.sigma)
             oracle.note(failed)
             batch = theta.shape[: theta.ndim - oracle.event_dim]
-            record = oracle.solver.binary and not self.antithetic
-            mean, kept = mean_and_record(y, batch) if record else (y.mean(0), y)
-            way = _ScoreGradient(self, noise, batch, y.shape[1 + len(batch) :])
+            way = _ScoreGradient(self, noise, batch, mean.shape[len(batch) :])
             return shortcut(mean, theta, kept, way.pullback, way.surrogate)
         eta, log_prob = perturb(theta, self.sigma, self.samples, self.noise, self.multiplicative, self.antithetic)
         y = oracle(eta)
@@ -138,4 +137,3 @@ def score_weighted(y: Tensor, log_prob: Tensor, pairs: bool = False) -> Tensor:
     """
     weight = torch.exp(log_prob - log_prob.detach())
     return ((y - baseline(y.detach(), pairs)) * weight[(...,) + (None,) * (y.ndim - weight.ndim)]).mean(0)
-

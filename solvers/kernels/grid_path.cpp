@@ -18,6 +18,7 @@
 
 #include "lanes.hpp"
 #include "parallel.hpp"
+#include "samples.hpp"
 #include "simd.hpp"
 
 namespace {
@@ -306,6 +307,26 @@ int64_t solve(const Batch<T>& batch, int neighbours, int threads) {
   return done ? batch.count - std::count(batch.status, batch.status + batch.count, uint8_t(kSolved)) : -1;
 }
 
+/// The mean of paths at samples of the scores; `batch` has neither costs nor solutions yet.
+template <int kNeighbours>
+int mean_of_paths(const samples::Samples& all, const Batch<float>& batch) {
+  constexpr int size = simd::kLanes<float>;
+  const int64_t together = samples::some(all.width, size);
+  return samples::mean_of_solutions(
+      all, together, double(all.width) * kNanoseconds,
+      [&](int64_t, int64_t first, int64_t count, const float* scores, float* solution) {
+        simd::Buffer<uint8_t> status;
+        Batch<float> some = batch;
+        some.cost = scores, some.solution = solution, some.count = count, some.status = status.get(count);
+        if (some.mask) some.mask += first * all.width;
+        if (some.source) some.source += first;
+        if (some.target) some.target += first;
+        Sweeper<float, kNeighbours> sweeper(some);
+        for (int64_t b = 0; b < count; b += size) sweeper.solve(b, int(std::min<int64_t>(size, count - b)));
+        return std::count(some.status, some.status + count, uint8_t(kSolved)) == count;
+      });
+}
+
 }  // namespace
 
 #define SOLVERLAYERS_GRID_PATH(NAME, T)                                                                                       \
@@ -318,3 +339,10 @@ int64_t solve(const Batch<T>& batch, int neighbours, int threads) {
 
 SOLVERLAYERS_GRID_PATH(float32, float)
 SOLVERLAYERS_GRID_PATH(float64, double)
+
+extern "C" __attribute__((visibility("default"))) int solverlayers_grid_path_mean(
+    const samples::Samples* all, const uint8_t* mask, const int64_t* source, const int64_t* target, int64_t height,
+    int64_t width, int64_t neighbours) {
+  const Batch<float> batch{nullptr, mask, source, target, 0, height, width, true, nullptr, nullptr, nullptr};
+  return neighbours == 8 ? mean_of_paths<8>(*all, batch) : mean_of_paths<4>(*all, batch);
+}

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from solverlayers.samples import Samples
+
 from . import library, typed
 
 SOLVED, UNREACHABLE, INVALID = 0, 1, 2
@@ -68,3 +70,10 @@ def find(
     if failures < 0:
         raise MemoryError(f"The grid path kernel found no memory for {count} grids of {height} x {width}.")
     return Paths(solution, status if failures else None, potential)
+
+
+def find_mean(
+    samples: Samples, neighbours: int, mask: Tensor | None = None, source: Tensor | None = None, target: Tensor | None = None
+) -> bool:
+    """Fills in the mean of the paths at samples of gains `(B, H, W)`; whether all were found. The rest is as for `find`."""
+    return samples.fill("grid_path", mask, source, target, *samples.theta.shape[1:], neighbours)
