@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from solverlayers.tasks import comparing, report
-from solverlayers.tasks.base import Task
+from solverlayers.tasks.base import Meter, Task
 from solverlayers.tasks.running import Hardware, Run
 from solverlayers.tasks.together import Together
 
@@ -43,6 +44,36 @@ def test_a_seed_together_is_the_seed_alone(tmp_path: Path, task: str, rule: str)
                 assert ours[part] == pytest.approx(theirs[part], rel=1e-4, abs=1e-5)
     pictures = [(tmp_path / "together" / run.name / "predictions.png").stat().st_size for run in runs(task, rule)]
     assert min(pictures) > 5_000
+
+
+def test_measurements_of_seeds_are_kept_apart() -> None:
+    together, apart = Meter(), [Meter(), Meter()]
+    loss, right = torch.tensor([[0.5, 2.0], [1.0, 4.0]]), torch.tensor([[[True, False, True]] * 2, [[True] * 3, [False] * 3]])
+    for step in range(2):
+        together.add_batch(loss[step], {"right": right[step]})
+    together.share(apart)
+    assert {name: (total.item(), count) for name, (total, count) in apart[0].sums.items()} == {
+        "loss": (4.5, 6),
+        "right": (5, 6),
+    }
+    assert {name: (total.item(), count) for name, (total, count) in apart[1].sums.items()} == {"loss": (18, 6), "right": (2, 6)}
+    assert not together.sums
+
+
+def test_gradients_lie_as_their_weights_do() -> None:
+    """So that a step copies neither."""
+    together = Together([run.build() for run in runs("sorting", "identity")])
+    member = together.first
+    batch = torch.rand(2, 5, 3)
+
+    def summed(parameters: dict, numbers: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(member, parameters, (numbers, numbers.argsort(1)))[0]
+
+    matrices = [weight for weight in together.stacked if weight.ndim == 3]
+    gradients = torch.autograd.grad(torch.func.vmap(summed)(together.state()[0], batch).sum(), matrices)
+    assert len(matrices) == 4
+    for weight, gradient in zip(matrices, gradients):
+        assert gradient.stride() == weight.stride() != weight.contiguous().stride()
 
 
 def test_rules_with_noise_differ_between_seeds(tmp_path: Path) -> None:
