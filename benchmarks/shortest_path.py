@@ -148,7 +148,8 @@ def race_graph(board: Board, name: str, graph: Graph, count: int) -> float:
 
     for path, nodes in zip(solver.decode(solver(costs)), peers.scipy_loop(arc_costs())):
         assert path == nodes[::-1]
-    return race_on(board, describe(name, graph, count), lambda: solver(costs), peers, arc_costs, graph.nodes > 2000)
+    slow = graph.nodes > 2000 or count > 32
+    return race_on(board, describe(name, graph, count), lambda: solver(costs), peers, arc_costs, slow)
 
 
 def race_start(board: Board, name: str, graph: Graph, count: int, loss: str) -> float:
@@ -180,17 +181,18 @@ def main() -> None:
             ratio = race_grid(board, size, count)
             if size == 12 and count >= 32:
                 board.check(f"grid 12 x 12, B={count}", ratio, 0.02)
-    sizes = {1000: 0.05} if board.quick else {1000: 0.05, 10_000: 0.10}
-    graphs = [(name, make(nodes)) for nodes in sizes for name, make in (("road-like", road_graph), ("random", random_graph))]
-    for name, graph in graphs:
-        for count in (32,) if board.quick or graph.nodes > 1000 else (1, 32, 128):
+    limits = {1000: 0.05} if board.quick else {1000: 0.05, 10_000: 0.10}
+    graphs = {(name, n): make(n) for name, make in (("road-like", road_graph), ("random", random_graph)) for n in limits}
+    for nodes, count in [(1000, 32)] if board.quick else [(1000, 1), (1000, 32), (1000, 128), (10_000, 32)]:
+        for name in ("road-like", "random"):
+            graph = graphs[name, nodes]
             ratio = race_graph(board, name, graph, count)
             if count >= 32:
-                board.check(describe(name, graph, count), ratio, sizes[graph.nodes])
-    for name, graph in graphs:
+                board.check(describe(name, graph, count), ratio, limits[nodes])
+    for (name, nodes), graph in graphs.items():
         for loss in ("squared", "Hamming"):
             ratio = race_start(board, name, graph, 32, loss)
-            if graph.nodes > 1000:
+            if nodes > 1000:
                 board.check(f"with a start, {describe(name, graph, 32)}, {loss} error", ratio, 0.9)
     board.finish()
 
