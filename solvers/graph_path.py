@@ -65,12 +65,12 @@ class GraphShortestPath(ShortestPath):
         self,
         scores: Tensor,
         distances: bool,
+        gains: bool,
         mask: Tensor | None = None,
         source: Tensor | None = None,
         target: Tensor | None = None,
         edge_index: Tensor | None = None,
         warm_start: Tensor | None = None,
-        gains: bool = False,
     ) -> Paths:
         check_mask(self, scores, mask)
         start, end = self._node("source", source, self.source, scores), self._node("target", target, self.target, scores)

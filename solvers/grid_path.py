@@ -81,10 +81,10 @@ class GridShortestPath(ShortestPath):
         self,
         scores: Tensor,
         distances: bool,
+        gains: bool,
         mask: Tensor | None = None,
         source: Tensor | None = None,
         target: Tensor | None = None,
-        gains: bool = False,
     ) -> Paths:
         check_mask(self, scores, mask)
         if scores.shape[1] * scores.shape[2] == 0:
@@ -154,11 +154,11 @@ class GridEdgeShortestPath(ShortestPath):
         self,
         scores: Tensor,
         distances: bool,
+        gains: bool,
         mask: Tensor | None = None,
         source: Tensor | None = None,
         target: Tensor | None = None,
         warm_start: Tensor | None = None,
-        gains: bool = False,
     ) -> Paths:
         check_mask(self, scores, mask)
         if scores.shape[1] != len(self.graph):

@@ -36,7 +36,7 @@ class ShortestPath(Solver):
         return scores.clamp_min(0)
 
     def solve(self, scores: Tensor, **instance: Tensor) -> Tensor:
-        return self._paths(scores, False, **instance).solution
+        return self._paths(scores, False, False, **instance).solution
 
     # The kernels turn gains into costs and clip them as they read them.
 
@@ -49,7 +49,7 @@ class ShortestPath(Solver):
         if not usable(theta):
             return super().maximise(theta, **instance), None
         self.check(theta, **instance)
-        paths = self._paths(theta, False, **instance, gains=True)
+        paths = self._paths(theta, False, True, **instance)
         return paths.solution, None if paths.order is None else paths.order.expand(len(theta), -1)
 
     def solve_with_info(self, scores: Tensor, **instance: Tensor) -> Solution:
@@ -60,7 +60,7 @@ class ShortestPath(Solver):
         """
         with torch.no_grad():
             self.check(scores, **instance)
-            paths = self._paths(scores, True, **instance)
+            paths = self._paths(scores, True, False, **instance)
             assert paths.distances is not None
             objective = inner(scores, paths.solution, self.event_dim)
             optimal = torch.ones(len(scores), dtype=torch.bool, device=scores.device)
@@ -68,7 +68,7 @@ class ShortestPath(Solver):
             return Solution(paths.solution, objective, optimal, bound, {"potential": paths.distances})
 
     @abstractmethod
-    def _paths(self, scores: Tensor, distances: bool, *, gains: bool = False, **instance: Tensor) -> Paths:
+    def _paths(self, scores: Tensor, distances: bool, gains: bool, **instance: Tensor) -> Paths:
         """The paths, with the distances if they are asked for; the kernels take gains, too.  # (B, *E) -> Paths"""
 
     def _check_nan(self, scores: tuple[Tensor, ...], instance: dict[str, Tensor]) -> None:

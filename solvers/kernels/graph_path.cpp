@@ -14,8 +14,8 @@
 // no node is met twice.
 //
 // Sources: Dijkstra (1959); the line is label correcting in topological order of a reference solution, compare Bertsekas,
-// "A simple and fast label correcting algorithm for shortest paths" (1993); the queue of Dijkstra's algorithm is as in Cherkassky,
-// Goldberg and Silverstein, "Buckets, heaps, lists, and monotone priority queues" (1999).
+// "A simple and fast label correcting algorithm for shortest paths" (1993); the queue of Dijkstra's algorithm is as in
+// Cherkassky, Goldberg and Silverstein, "Buckets, heaps, lists, and monotone priority queues" (1999).
 #include <algorithm>
 #include <limits>
 #include <utility>
@@ -53,7 +53,7 @@ struct Batch {
   T* distance;      // (count, nodes), or null
   uint8_t* status;  // (count)
 
-  /// What edge `e` of instance `b` costs, infinity outside the mask. It may be no cost: negative, if gains are not clipped, or NaN.
+  /// What edge `e` of instance `b` costs, infinity outside the mask. It may be no cost: NaN, or negative where it was no gain.
   T cost_of(int64_t b, int64_t e) const {
     const T given = cost[b * edges + e];
     if (mask && !mask[b * edges + e]) return kInfinity<T>;
@@ -195,8 +195,8 @@ class Heap {
   int64_t size_ = 0;
 };
 
-/// The nodes that wait in Dijkstra's algorithm, in buckets of equal ranges of distance. Only those of the nearest bucket are in a
-/// heap, so that it is small, and entries that have been overtaken by then never enter it.
+/// The nodes that wait in Dijkstra's algorithm, in buckets of equal ranges of distance. Only those of the nearest bucket are in
+/// a heap, so that it is small, and entries that have been overtaken by then never enter it.
 template <class T>
 class Queue {
  public:
@@ -399,8 +399,9 @@ class Lanes {
     const unsigned invalid = load_costs(first, count);
     if (!find_distances(first, count, line)) return false;
     for (int lane = 0; lane < count; ++lane) {
-      const Column<T> cost{reinterpret_cast<const T*>(cost_) + lane, kSize}, distance{reinterpret_cast<T*>(distance_) + lane, kSize};
-      tracer_.write(batch_, first + lane, graph_.in, cost, Placed<T>{distance, line.place_of}, !(invalid >> lane & 1));
+      const Column<T> cost{reinterpret_cast<const T*>(cost_) + lane, kSize};
+      const Placed<T> distance{{reinterpret_cast<const T*>(distance_) + lane, kSize}, line.place_of};
+      tracer_.write(batch_, first + lane, graph_.in, cost, distance, !(invalid >> lane & 1));
     }
     return true;
   }
@@ -413,7 +414,7 @@ class Lanes {
   simd::Buffer<T> sum_memory_;
   simd::Buffer<uint64_t> waiting_memory_;
   V *cost_ = nullptr, *distance_ = nullptr;  // by edge; by place in line
-  uint64_t* waiting_ = nullptr;    // one bit for each place in line
+  uint64_t* waiting_ = nullptr;              // one bit for each place in line
 
   /// Returns the lanes with a cost that is none (see `Batch::cost_of`), one bit each.
   unsigned load_costs(int64_t first, int count) {

@@ -45,7 +45,7 @@ def find(
     """
     nodes = len(outgoing[0]) - 1
     made = torch.empty(nodes, dtype=torch.int32) if order is None and len(costs) > FEW else None
-    inputs = [mask, *outgoing, *incoming, source, target, order, made]
+    inputs: list[Tensor | bool | None] = [mask, *outgoing, *incoming, source, target, order, made]
     return _call(costs, nodes, inputs, (), _function, distances, gains)._replace(order=order if made is None else made)
 
 
