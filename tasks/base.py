@@ -82,7 +82,8 @@ class Meter:
         names = sorted(self.sums)
         if not names:
             return {}
-        totals = torch.stack([torch.stack([total, total.new_tensor(count)]) for total, count in map(self.sums.get, names)])
+        pairs = [self.sums[name] for name in names]
+        totals = torch.stack([torch.stack([total, total.new_tensor(count)]) for total, count in pairs])
         self.sums = {}
         totals = task.trainer.strategy.reduce(totals, reduce_op="sum")
         return {name: float(total / count) for name, (total, count) in zip(names, totals.tolist())}
