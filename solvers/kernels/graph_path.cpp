@@ -375,7 +375,7 @@ class Lanes {
     if (known) {
       std::for_each_n(known, n, append);
     } else {
-      const int64_t some = std::min<int64_t>(kSize / 2, batch_.count), target = batch_.target[0];
+      const int64_t some = std::min<int64_t>(8, batch_.count), target = batch_.target[0];
       const bool one_target = std::all_of(batch_.target, batch_.target + some, [&](int64_t t) { return t == target; });
       const T reach = T(1.15);  // in most instances the target is not further than that beyond where it is on average
       dijkstra.run(graph_, mean_costs(some), int32_t(batch_.source[0]), one_target ? int32_t(target) : -1, reach, append);
