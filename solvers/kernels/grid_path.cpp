@@ -208,7 +208,7 @@ class Sweeper {
     mark(walk.lane, walk.here);
     if (walk.here.cell == batch_.source_of(first_ + walk.lane)) return false;
     Place next;
-    if (!descend(walk.here, walk.lane, next)) {
+    if (!descend(walk.here, walk.lane, next) && !step_over(walk, next)) {
       cross_plateau(walk);
       return true;
     }
@@ -240,6 +240,23 @@ class Sweeper {
     }
     next = Place{here.padded + step_[best], here.cell + cell_step_[best]};
     return least < bits(0);
+  }
+
+  /// `walk.here` has no nearer neighbour: finds the equal beside it that has one, which is all there is to do on most plateaus.
+  /// Returns false where the place before had another equal to go to, or there is none a step away.
+  bool step_over(const Walk& walk, Place& next) {
+    const T level = distance(walk.here.padded, walk.lane);
+    int equals = 0;
+    for (int64_t step : step_) equals += distance(walk.before.padded + step, walk.lane) == level;
+    if (walk.before.cell != walk.here.cell && equals != 1) return false;
+    const int64_t end = batch_.source_of(first_ + walk.lane);
+    Place nearer;
+    for (int k = 0; k < kNeighbours; ++k) {
+      next = Place{walk.here.padded + step_[k], walk.here.cell + cell_step_[k]};
+      if (distance(next.padded, walk.lane) != level) continue;
+      if (next.cell == end || descend(next, walk.lane, nearer)) return true;
+    }
+    return false;
   }
 
   /// `walk.here` has no nearer neighbour: puts in its place the nearest of its equals that has one (or is the source), in steps
