@@ -181,6 +181,8 @@ class CompleteAssignment(BipartiteMatching):
         return matching.solution.to(theta.dtype), self._turned(matching.start)
 
     def maximise_samples(self, samples: Samples, mask: Tensor | None = None, warm_start: Tensor | None = None) -> bool:
+        if warm_start is not None:  # one for each instance, to start all its samples from
+            return False
         if mask is not None:
             self.check(samples.theta, mask=mask)
         self._checked(samples.theta, mask)

@@ -150,3 +150,13 @@ def test_a_solver_solved_anew_makes_no_samples_itself():
     scores = torch.rand(2, 3, 3, requires_grad=True)
     assert torch.equal(SolverLayer(Least(), Perturbed(0.1, 4))(scores), torch.ones(2, 3, 3))
     assert torch.equal(SolverLayer(Least(), Identity())(scores), torch.ones(2, 3, 3))
+
+
+def test_a_start_of_each_instance_is_for_all_its_samples():
+    scores, made = torch.rand(4, 10, 10), []
+    for instance in ({}, {"warm_start": torch.zeros(4, 10)}):
+        torch.manual_seed(1)
+        made.append(SolverLayer(Assignment(), IMLE(1.0, 0.1, 3))(scores, **instance))
+    assert torch.equal(*made)
+    with pytest.raises(ValueError, match="`warm_start` has shape"):
+        SolverLayer(Assignment(), IMLE(1.0, 0.1, 3))(scores, warm_start=torch.zeros(4, 9))
