@@ -83,7 +83,7 @@ def main() -> None:
         assert torch.equal(*[(call() * capacity).sum(1) for call in contestants.values()])
         times = race(contestants, "OR-Tools", board.rounds)
         board.row(f"cut, {side} x {side} pixels, B={batch}", times)
-        board.check(f"cut, {side} x {side}", times["ours"].ratio, 1.5)
+        board.check(f"cut, {side} x {side}", times["ours"].ratio, 1.0)
     sizes = ((16, 32),) if board.quick else ((16, 32), (64, 8), (128, 4))
     problems = [(f"transport, {n} x {n}", bipartite(n), batch, True) for n, batch in sizes]
     problems += [(f"flow, grid {side} x {side}", grid_graph(side, side, directed=True), 8, False) for side in (8, 20)]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,17 +10,39 @@ from torch import Tensor
 from solverlayers.errors import InfeasibleError, first_instance
 from solverlayers.solver import Solution
 
-from .flow_family import FlowSolver, as_units, backend, batched, real_edges
+from .flow_family import FlowSolver, Units, as_units, backend, batched, real_edges
 from .graph import Graph
 
 
-class _Cuts(NamedTuple):
+@dataclass(frozen=True)
+class _Cuts:
     """What a greatest flow and a least cut have to say of each other."""
 
-    flow: Tensor  # (B, E) float64, negative against the direction of an edge
+    capacity: Tensor  # (B, E) float64
+    units: Units  # the capacities
+    carried: Tensor  # (B, E) int64, the flow in units, negative against the direction of an edge
     crossing: Tensor  # (B, E) boolean, from the source's side to the target's
-    side: Tensor  # (B, nodes) boolean
-    value: Tensor  # (B,) float64, what leaves the source
+    directed: bool
+
+    @property
+    def flow(self) -> Tensor:
+        """As numbers, within the capacities.  # (B, E) float64"""
+        least = torch.zeros_like(self.capacity) if self.directed else -self.capacity
+        return self.units.numbers(self.carried).minimum(self.capacity).maximum(least)
+
+    @property
+    def value(self) -> Tensor:
+        """What leaves the source.  # (B,) float64"""
+        return self.units.numbers(torch.where(self.crossing, self.units.whole, 0).sum(1, keepdim=True))[:, 0]
+
+
+def _endless_units(capacity: Tensor) -> Units:
+    """Capacities in units, an infinite one as more than any cut without one.  # (B, E) -> Units"""
+    endless = capacity.isinf()
+    if not endless.any():
+        return as_units(capacity, 4.0)
+    units = as_units(capacity.where(~endless, 0), 4.0 + 2.0 * endless.sum(1, keepdim=True))
+    return units._replace(whole=torch.where(endless, units.whole.sum(1, keepdim=True) + 1, units.whole))
 
 
 class CutProblem(FlowSolver):
@@ -63,25 +84,20 @@ class CutProblem(FlowSolver):
             nodes = max([nodes, *(int(t.max()) + 1 for t in (start, end) if t.numel()), 1])
         self._check_ends(start, end, nodes)
         capacity = self._numbers("a capacity", scores, mask)
-        negative = f"({capacity.min().item():g})" if capacity.numel() else ""
-        self._refuse(capacity < 0, "a negative capacity", negative, _NEGATIVE)
+        if capacity.numel() and (least := capacity.min().item()) < 0:
+            self._refuse(capacity < 0, "a negative capacity", f"({least:g})", _NEGATIVE)
         cuts = self._search(capacity, real_edges(self.graph, edges, mask), nodes, start, end)
-        return cuts if mask is None else cuts._replace(crossing=cuts.crossing & mask)
+        return cuts if mask is None else replace(cuts, crossing=cuts.crossing & mask)
 
     def _search(self, capacity: Tensor, edges: Tensor, nodes: int, source: Tensor, target: Tensor) -> _Cuts:
-        endless = capacity.isinf()
-        units = as_units(capacity.where(~endless, 0), 4.0 + 2.0 * endless.sum(1, keepdim=True))
-        more = units.whole.sum(1, keepdim=True) + 1  # than any cut without an endless edge
-        whole = torch.where(endless, more, units.whole)
+        units = _endless_units(capacity)
         directed = self.directed if self.graph is None else self.graph.directed
-        flow, side = backend(whole).max_flow(whole, edges, nodes, directed, source, target)
+        carried, side = backend(capacity).max_flow(units.whole, edges, nodes, directed, source, target)
         ends = batched(edges, len(capacity))
         tail, head = side.gather(1, ends[:, 0]), side.gather(1, ends[:, 1])
         crossing = (tail & ~head) if directed else tail != head
-        self._refuse_endless(crossing & endless)
-        value = torch.where(crossing, whole, 0).sum(1, keepdim=True)
-        flows = units.numbers(flow).minimum(capacity).maximum(torch.zeros_like(capacity) if directed else -capacity)
-        return _Cuts(flows, crossing, side, units.numbers(value)[:, 0])
+        self._refuse_endless(crossing & capacity.isinf())
+        return _Cuts(capacity, units, carried, crossing, directed)
 
     def _refuse_endless(self, wrong: Tensor) -> None:
         bad = wrong.any(1)
