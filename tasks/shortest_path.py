@@ -77,7 +77,7 @@ class ShortestPath(base.Task):
         maps="terrain",
         epochs=3,
         batch=25,
-        lr=1e-2,
+        lr=2e-2,
         train_size=4_000,
         fresh=False,
         test_size=500,
