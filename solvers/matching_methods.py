@@ -37,8 +37,8 @@ def match_shared(graph: Graph, scores: Tensor, kind: int, smallest: bool, mask: 
         return backend.best_sets(scores, diagram, not smallest, mask)
     sides = bipartition(graph)
     if sides is not None and scores.numel() and (kind == ANY or (kind == PERFECT and sides.n == sides.m)):
-        backend = bipartite_kernel.match if sides.sparse and usable(scores) else match_by_assignment
-        return backend(scores, sides, kind == PERFECT, not smallest, mask)
+        match = bipartite_kernel.match if sides.sparse and usable(scores) else match_by_assignment
+        return match(scores, sides, kind == PERFECT, not smallest, mask)
     return _match_on_the_host(scores, graph.edges, graph.nodes, kind, smallest, mask)
 
 
