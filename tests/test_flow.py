@@ -114,6 +114,25 @@ def test_cuts_and_flows(backend, seed, nodes, size, directed, real):
     assert torch.equal(own, cut.solution)
 
 
+@pytest.mark.parametrize("real", [False, True])
+@pytest.mark.parametrize("top", [2, 1000])
+def test_cuts_of_images(backend, real, top):
+    """Grids whose cells have edges to source and target, as both trees grow deep in them; OR-Tools finds the same sides."""
+    grid, cells = grid_graph(11, 9), torch.arange(99)
+    ends = [torch.stack([torch.full_like(cells, 99), cells]), torch.stack([cells, torch.full_like(cells, 100)])]
+    graph = Graph(torch.cat([grid.edges, grid.edges.flip(0), *ends, torch.tensor([[99, 100, 3], [100, 7, 99]])], 1), 101)
+    capacity = numbers((5, len(graph)), top, real, top)
+    info = MinCut(graph, 99, 100).solve_with_info(capacity)
+    whole = as_units(capacity, 4.0).whole
+    start = torch.full((5,), 99)
+    _, side = flow_search.max_flow(whole, graph.edges, 101, True, start, start + 1)
+    tails, heads = graph.edges
+    assert torch.equal(info.solution != 0, side[:, tails] & ~side[:, heads])
+    out = out_of(info.duals["flow"], graph.edges, 101)
+    assert torch.allclose(out[:, :99], torch.zeros(5, 99, dtype=torch.float64), atol=1e-9)
+    assert torch.allclose(out[:, 99], info.objective)
+
+
 def test_the_cut_nearest_to_the_source(backend):
     """All edges of a path cost the same; the first is cut."""
     path = Graph([[0, 1, 2], [1, 2, 3]])
