@@ -6,6 +6,8 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 _SHORT = 24
 """Numbers that a repr spells out."""
@@ -51,6 +53,11 @@ class Constant:
 
     def __hash__(self) -> int:
         return hash(self._key)
+
+    @cached_property
+    def tensor(self) -> Tensor:
+        """The numbers, dense, as a tensor that nobody writes to."""
+        return torch.tensor(self.dense())
 
     @cached_property
     def _key(self) -> tuple[tuple[int, ...], bytes, bytes]:

@@ -10,9 +10,12 @@ from torch import Tensor
 from solverlayers.errors import InfeasibleError, InstanceError, first_instance
 from solverlayers.solver import Solution, inner
 
+from .edge_family import native
 from .flow_family import FlowSolver, Units, as_units, backend, batched
 from .flow_search import INFEASIBLE
 from .flow_vertices import shortest
+from .kernels import flow as kernel
+from .kernels import usable
 
 _BALANCE = 1e-6
 """Supplies may miss their sum of zero by this share of their size, as sums of single precision do."""
@@ -50,11 +53,22 @@ class CostFlow(FlowSolver):
 
     sense = "min"
 
-    def _flows(self, scores: Tensor, mask: Tensor | None, capacity: Tensor, supply: Tensor, edges: Tensor) -> Flows:
-        """# (B, E), (B, E), (B, E), (B, nodes), (2, E) or (B, 2, E)"""
+    def _solved(self, scores: Tensor, mask: Tensor | None, capacity: Tensor | None, supply: Tensor, edges: Tensor) -> Tensor:
+        """The flows alone; where a kernel finds them it rounds, too.  # (B, E), (B, E), (B, E), (B, nodes) -> (B, E)"""
+        if usable(scores):
+            costs = native(self, scores).double()
+            costs = costs if mask is None else costs.where(mask, torch.inf)
+            width = None if capacity is None else capacity.double()
+            y = kernel.min_cost_flow_of_numbers(costs, width, supply.double(), edges)
+            if y is not None:
+                return y
+        return self._flows(scores, mask, capacity, supply, edges).y
+
+    def _flows(self, scores: Tensor, mask: Tensor | None, capacity: Tensor | None, supply: Tensor, edges: Tensor) -> Flows:
+        """The flows with what proves them; without capacities there are no limits.  # (B, E), (B, E), (B, E), (B, nodes)"""
         costs = self._numbers("a cost", scores, mask)
         there = costs < torch.inf if mask is None else mask & (costs < torch.inf)
-        capacity = capacity.double().where(there, 0)
+        capacity = (torch.full_like(costs, torch.inf) if capacity is None else capacity.double()).where(there, 0)
         self._refuse(~(capacity >= 0), "a capacity", "that is negative or NaN", "Capacities are 0 or greater.")
         balanced = self._balanced(supply.double())
         endless = capacity.isinf()

@@ -11,7 +11,7 @@ from torch import Tensor
 from solverlayers.solver import Solution
 
 from .constant import Constant
-from .cost_flow import CostFlow, Flows, circulation
+from .cost_flow import CostFlow, circulation
 from .flow_family import batched, real_edges
 from .graph import Graph
 
@@ -53,13 +53,13 @@ class MinCostFlow(CostFlow):
 
     def solve(self, scores: Tensor, **instance: Tensor) -> Tensor:
         """The flows.  # (B, E) -> (B, E)"""
-        return self._found(scores, **instance).y.to(scores.dtype)
+        return self._solved(*self._arguments(scores, **instance)).to(scores.dtype)
 
     def solve_with_info(self, scores: Tensor, **instance: Tensor) -> Solution:
         """The flows, with potentials that prove them."""
         with torch.no_grad():
             self.check(scores, **instance)
-            found = self._found(scores, **instance)
+            found = self._flows(*self._arguments(scores, **instance))
             return self._info(scores, found.y.to(scores.dtype), found)
 
     def tangent(
@@ -70,14 +70,14 @@ class MinCostFlow(CostFlow):
         edges, nodes = self._edges(like, edge_index, mask)
         return circulation(direction, batched(real_edges(self.graph, edges, mask), direction.shape[-2]), nodes, mask)
 
-    def _found(
+    def _arguments(
         self,
         scores: Tensor,
         capacity: Tensor | None = None,
         supply: Tensor | None = None,
         mask: Tensor | None = None,
         edge_index: Tensor | None = None,
-    ) -> Flows:
+    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor]:
         edges, nodes = self._edges(scores, edge_index, mask)
         room, given = self._each("capacity", capacity, scores), self._each("supply", supply, scores)
         few = given.ndim != 2 or given.shape[1] < nodes or (self.graph is not None and given.shape[1] > nodes)
@@ -87,7 +87,7 @@ class MinCostFlow(CostFlow):
                 f"{tuple(scores.shape)}, a number for each edge, and {(len(scores), nodes)}, one for each node (as fields: "
                 f"without the first {len(scores)})."
             )
-        return self._flows(scores, mask, room, given, real_edges(self.graph, edges, mask))
+        return scores, mask, room, given, real_edges(self.graph, edges, mask)
 
     def _each(self, name: str, given: Tensor | None, scores: Tensor) -> Tensor:
         """What each instance has: its own data, or the field that all share."""
@@ -98,4 +98,4 @@ class MinCostFlow(CostFlow):
             )
         if given is not None:
             return given
-        return torch.tensor(shared.array, device=scores.device).expand(len(scores), -1)
+        return shared.tensor.to(scores.device).expand(len(scores), -1)

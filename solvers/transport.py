@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from solverlayers.solver import Solution
 
 from .common import check_mask
 from .constant import Constant
-from .cost_flow import CostFlow, Flows, circulation
+from .cost_flow import CostFlow, circulation
 from .flow_family import batched
 
 
@@ -28,7 +29,8 @@ class Transport(CostFlow):
 
     Instance data: `supply` (B, n) and `demand` (B, m), in place of the fields; `mask` (B, n, m), False for a pair that is not
     allowed. An infinite cost forbids a pair, too. Raises InfeasibleError, naming the instance, where supplies and demands
-    have different sums (by more than 1e-6 of them) or the allowed pairs do not suffice, InstanceError for negative ones.
+    have different sums (by more than 1e-6 of them) or the allowed pairs do not suffice, InstanceError for negative ones
+    (ValueError if all instances share them).
     `duals["potential"]` of `solve_with_info` are those of the rows and then of the columns.
 
     >>> Transport(supply=[2, 1], demand=[1, 2])(torch.tensor([[[1.0, 3.0], [2.0, 5.0]]]))
@@ -47,18 +49,21 @@ class Transport(CostFlow):
     def __post_init__(self) -> None:
         for name in ("supply", "demand"):
             if getattr(self, name) is not None:
-                object.__setattr__(self, name, Constant(getattr(self, name)))
+                amounts = Constant(getattr(self, name))
+                if (amounts.dense() < 0).any():
+                    raise ValueError(f"Transport: {name} has an amount that is negative. Amounts are 0 or greater.")
+                object.__setattr__(self, name, amounts)
 
     def solve(self, scores: Tensor, **instance: Tensor) -> Tensor:
         """The transport plans.  # (B, n, m) -> (B, n, m)"""
-        return self._plan(self._found(scores, **instance), scores)
+        return self._solved(*self._arguments(scores, **instance)).to(scores.dtype).reshape(scores.shape)
 
     def solve_with_info(self, scores: Tensor, **instance: Tensor) -> Solution:
         """The transport plans, with potentials that prove them."""
         with torch.no_grad():
             self.check(scores, **instance)
-            found = self._found(scores, **instance)
-            y = self._plan(found, scores)
+            found = self._flows(*self._arguments(scores, **instance))
+            y = found.y.to(scores.dtype).reshape(scores.shape)
             info = self._info(scores.flatten(1), y.flatten(1), found)
             return Solution(y, info.objective, info.optimal, info.bound, info.duals)
 
@@ -75,37 +80,34 @@ class Transport(CostFlow):
         """The pairs of row and column between which something is carried.  # (B, n, m) -> B tensors (2, number)"""
         return [one.nonzero().T for one in y]
 
-    def _found(
+    def _arguments(
         self, scores: Tensor, supply: Tensor | None = None, demand: Tensor | None = None, mask: Tensor | None = None
-    ) -> Flows:
+    ) -> tuple[Tensor, Tensor | None, None, Tensor, Tensor]:
         check_mask(self, scores, mask)
         count, n, m = scores.shape
         amounts = [self._amounts("supply", supply, (count, n), scores), self._amounts("demand", demand, (count, m), scores)]
         balance = torch.cat([amounts[0], -amounts[1]], 1)
-        width = scores.new_full((count, n * m), torch.inf, dtype=torch.float64)
         flat = None if mask is None else mask.flatten(1)
-        return self._flows(scores.flatten(1), flat, width, balance, _pairs(n, m, scores.device))
+        return scores.flatten(1), flat, None, balance, _pairs(n, m, scores.device)
 
     def _amounts(self, name: str, given: Tensor | None, shape: tuple[int, int], scores: Tensor) -> Tensor:
         shared = getattr(self, name)
         if given is None and shared is None:
             raise ValueError(f"Transport: no {name}. Give `{name}=` to the solver, if all instances share it, or to the call.")
-        amounts = torch.tensor(shared.array, device=scores.device).expand(shape[0], -1) if given is None else given.double()
+        amounts = shared.tensor.to(scores.device).expand(shape[0], -1) if given is None else given.double()
         if amounts.shape != shape:
             raise ValueError(
                 f"Transport: `{name}` has shape {tuple(amounts.shape)} for scores of shape {tuple(scores.shape)}; expected "
                 f"{shape} (as a field: without the first {shape[0]})."
             )
-        self._refuse(~(amounts >= 0), f"a {name}", "that is negative or NaN", "Amounts are 0 or greater.")
+        if given is not None:
+            self._refuse(~(amounts >= 0), f"a {name}", "that is negative or NaN", "Amounts are 0 or greater.")
         return amounts
-
-    @staticmethod
-    def _plan(found: Flows, scores: Tensor) -> Tensor:
-        return found.y.to(scores.dtype).reshape(scores.shape)
 
     _advice = "pairs between them are missing. Allow more pairs."
 
 
+@lru_cache(maxsize=16)
 def _pairs(n: int, m: int, device: torch.device) -> Tensor:
     """Edges from each row to each column, row-major; columns are numbered after the rows.  # (2, n m)"""
     pair = torch.arange(n * m, device=device)

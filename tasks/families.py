@@ -114,7 +114,8 @@ def takes(solver: Solver, name: str) -> bool:
     """Whether `solve`, or what it hands its keywords on to, has a parameter of that name."""
     while isinstance(solver, Wrapper):
         solver = solver.solver
-    methods = (getattr(solver, method, None) for method in ("solve", "_paths", "_cuts", "_found", "_program", "solve_instance"))
+    names = ("solve", "_paths", "_cuts", "_arguments", "_program", "solve_instance")
+    methods = (getattr(solver, method, None) for method in names)
     return any(name in inspect.signature(method).parameters for method in methods if callable(method))
 
 

@@ -44,6 +44,7 @@ def backend(request, monkeypatch):
     found = {"torch": pushed_flows, "ortools": flow_search}.get(request.param, kernel)
     for module in (cuts, cost_flow):
         monkeypatch.setattr(module, "backend", lambda whole: found)
+    monkeypatch.setattr(cost_flow, "usable", lambda scores: found is kernel)
     if found is kernel:
         build = ctypes.CDLL(str(kernels._find(request.param)))
         monkeypatch.setattr(kernel, "library", lambda: build)
@@ -335,6 +336,28 @@ def test_transport(backend, seed, n, m, real):
     assert torch.allclose(info.bound, info.objective, atol=1e-9)
 
 
+@pytest.mark.parametrize("build", BUILDS)
+@pytest.mark.parametrize("factor", [1e-200, 1e-3, 1.0, 1e200])
+def test_kernels_round_as_torch_does(monkeypatch, build, factor):
+    """The same flows, bit for bit, as from numbers that torch made whole; None where something is refused."""
+    monkeypatch.setattr(kernel, "library", lambda: ctypes.CDLL(str(kernels._find(build))))
+    edges = random_edges(12, 60, 0)
+    costs, capacity = numbers((40, 60), 1, True) - 1, factor * numbers((40, 60), 2, True)
+    supply = out_of(capacity * torch.rand(40, 60, generator=generator(3)).double(), edges, 12)
+    capacity[20:, ::5] = torch.inf
+    costs[:, ::5] = costs[:, ::5].abs()
+    costs[30:, ::7] = torch.inf
+    supply[30:] = out_of(torch.where(costs < torch.inf, capacity.clamp_max(factor) / 2, 0), edges, 12)[30:]
+    flow = kernel.min_cost_flow_of_numbers(costs, capacity, supply, edges)
+    assert torch.equal(flow, MinCostFlow(Graph(edges, 12))._flows(costs, None, capacity, supply, edges).y)
+    right = {"costs": costs, "capacity": capacity, "supply": supply}
+    faults = [("costs", torch.nan), ("costs", -torch.inf), ("capacity", -1), ("supply", torch.nan), ("supply", 99 * factor)]
+    for name, value in faults:
+        wrong = {**right, name: right[name].clone()}
+        wrong[name][7, 3] = value
+        assert kernel.min_cost_flow_of_numbers(**wrong, edges=edges) is None
+
+
 @pytest.mark.parametrize(("n", "m"), [(6, 6), (3, 8), (15, 12)])
 def test_plans_that_cost_the_same(backend, n, m):
     """Among them those with few entries that are not zero."""
@@ -394,6 +417,8 @@ def test_transport_that_is_refused():
     message = "Transport: instance 1 has a demand that is negative or NaN (1 of 2 instances). Amounts are 0 or greater."
     with pytest.raises(InstanceError, match=f"^{re.escape(message)}$"):
         Transport(supply=[0, 0])(costs, demand=torch.tensor([[0, 0], [-1, 1]]))
+    with pytest.raises(ValueError, match=r"^Transport: supply has an amount that is negative\. Amounts are 0 or greater\.$"):
+        Transport(supply=[2, -1])
     with pytest.raises(
         ValueError, match=re.escape("Transport: `supply` has shape (2, 3) for scores of shape (2, 2, 2); expected (2, 2)")
     ):

@@ -15,6 +15,7 @@ _POINTER, _SIZE, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 _ARGUMENTS = {
     "max_flow": (_POINTER, _POINTER, _INT, _INT, _SIZE, _SIZE, _SIZE, _POINTER, _POINTER, _POINTER, _POINTER, _INT),
     "min_cost_flow": (_POINTER, _POINTER, _POINTER, _POINTER, _INT, _SIZE, _SIZE, _SIZE, _POINTER, _POINTER, _INT),
+    "min_cost_flow_float64": (_POINTER, _POINTER, _POINTER, _POINTER, _INT, _SIZE, _SIZE, _SIZE, _POINTER, _INT),
 }
 
 
@@ -64,6 +65,31 @@ def min_cost_flow(costs: Tensor, capacity: Tensor, supply: Tensor, edges: Tensor
     )
     _checked(done, costs)
     return flow, status.long()
+
+
+def min_cost_flow_of_numbers(costs: Tensor, capacity: Tensor | None, supply: Tensor, edges: Tensor) -> Tensor | None:
+    """The flows of float64 numbers, rounded as `CostFlow` says; None if an instance has none, or numbers that are refused.
+
+    Without capacities there are no limits.  # (B, E), (B, E), (B, nodes), (2, E) or (B, 2, E) -> (B, E)
+    """
+    _refuse_large(supply.shape[1], costs)
+    costs, supply, edges = (part.contiguous() for part in (costs, supply, edges))
+    capacity = None if capacity is None else capacity.contiguous()
+    flow = torch.empty_like(costs)
+    done = _function("min_cost_flow_float64")(
+        costs.data_ptr(),
+        None if capacity is None else capacity.data_ptr(),
+        supply.data_ptr(),
+        edges.data_ptr(),
+        edges.ndim == 3,
+        len(costs),
+        supply.shape[1],
+        costs.shape[1],
+        flow.data_ptr(),
+        torch.get_num_threads(),
+    )
+    _checked(done, costs)
+    return flow if done == 0 else None
 
 
 def _refuse_large(nodes: int, scores: Tensor) -> None:
