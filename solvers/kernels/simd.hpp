@@ -174,7 +174,7 @@ inline V rotate(V v) {
 
 /// The smallest lane, in every lane.
 template <class V>
-inline V spread_min(V v) {
+__attribute__((always_inline)) inline V spread_min(V v) {
   constexpr int lanes = int(sizeof(V) / sizeof(Element<V>));
   if constexpr (lanes > 8) v = min(v, rotate<8>(v));
   if constexpr (lanes > 4) v = min(v, rotate<4>(v));
@@ -205,9 +205,15 @@ inline unsigned equal_bits(Float a, Float b) {
 #endif
 }
 
-/// The lanes of `p[0], p[1], ...` converted to float64.
+/// The lanes of `p[0], p[1], ...` converted to float64. Compilers convert halves of a vector and put them together, hence the
+/// intrinsics.
 template <class T>
 inline Double load_as_double(const T* p) {
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+  if constexpr (std::is_same_v<T, float>) return (Double)_mm512_cvtps_pd(_mm256_loadu_ps(p));
+#elif defined(__AVX2__)
+  if constexpr (std::is_same_v<T, float>) return (Double)_mm256_cvtps_pd(_mm_loadu_ps(p));
+#endif
   typedef T Packed __attribute__((vector_size(kLanes<double> * sizeof(T))));
   Packed packed;
   __builtin_memcpy(&packed, p, sizeof(Packed));
