@@ -59,8 +59,9 @@ def sample(table: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def _sample(table: Tensor, seed: Tensor, shape: tuple[int, ...]) -> Tensor:
-    out = torch.empty(shape)
-    return _perturb(table, int(seed), 1.0, None, out.numel(), 1, out)
+    out = torch.empty(shape)  # samples are numbered as `perturb` does, so that a graph draws what eager mode draws
+    samples = len(out) if shape else 1
+    return _perturb(table, int(seed), 1.0, None, out.numel() // max(samples, 1), samples, out)
 
 
 @torch.library.custom_op("solverlayers::noise", mutates_args=(), schema="(Tensor seed, Tensor table, SymInt[] shape) -> Tensor")
