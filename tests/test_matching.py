@@ -14,8 +14,6 @@ from solverlayers.solvers import kernels
 from solverlayers.solvers import matching_methods as methods
 from solverlayers.solvers.bipartite import bipartition, match_by_assignment
 from solverlayers.solvers.graph import Graph, grid_graph
-from solverlayers.solvers.kernels import bipartite as bipartite_kernel
-from solverlayers.solvers.kernels import decision_diagram as diagram_kernel
 from solverlayers.solvers.kernels import matching as kernel
 from solverlayers.solvers.matching import MaxCardinalityMatching, MaxWeightMatching, PerfectMatching
 from solverlayers.solvers.matching_diagrams import complete_graph, matching_diagram
@@ -41,7 +39,7 @@ def use(name, monkeypatch):
     monkeypatch.setattr(methods, "usable", lambda *tensors: name in BUILDS)
     if name in BUILDS:
         build = ctypes.CDLL(str(kernels._find(name)))
-        for module in (kernel, diagram_kernel, bipartite_kernel):
+        for module in (kernel, kernels):
             monkeypatch.setattr(module, "library", lambda: build)
     else:
         monkeypatch.setattr(methods, "library", lambda: None)
