@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -93,25 +94,33 @@ class Stopwatch:
     """Counts the seconds that a solver works, wherever it is called from; on a GPU by events, so that nothing waits."""
 
     def __init__(self, solver: Solver) -> None:
-        self.solver, self.seconds = solver, 0.0
+        self.solver, self.seconds, self.running = solver, 0.0, False
         self.events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
-        object.__setattr__(solver, "solve", self)  # solvers are frozen, and an attribute goes before the method of the class
+        for name in ("solve", "maximise", "maximise_with_start", "maximise_samples"):
+            # solvers are frozen, and an attribute goes before the method of the class
+            object.__setattr__(solver, name, partial(self._call, getattr(type(solver), name)))
 
-    def __call__(self, *scores: Tensor, **instance: Tensor) -> Tensor:
-        with self._timed(scores[0].device):
-            return type(self.solver).solve(self.solver, *scores, **instance)
+    def _call(self, method: Callable[..., Any], *scores: Any, **instance: Tensor) -> Any:
+        if self.running:  # one way to ask a solver leads to another
+            return method(self.solver, *scores, **instance)
+        with self._timed(getattr(scores[0], "theta", scores[0]).device):
+            return method(self.solver, *scores, **instance)
 
     @contextmanager
     def _timed(self, device: torch.device) -> Iterator[None]:
-        if device.type == "cuda":
-            pair = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        pair = (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) if device.type == "cuda" else None
+        start = time.perf_counter()
+        self.running = True
+        if pair:
             pair[0].record()
+        try:
             yield
+        finally:
+            self.running = False
+        if pair:
             pair[1].record()
             self.events.append(pair)
         else:
-            start = time.perf_counter()
-            yield
             self.seconds += time.perf_counter() - start
 
     def read(self) -> float:
