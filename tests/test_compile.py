@@ -228,9 +228,10 @@ def test_a_batch_of_any_size():
 )
 def test_a_step_of_training(solver, rule, shape):
     """A network, a layer behind it, and both losses in one graph."""
+    torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Linear(4, math.prod(shape)), torch.nn.Unflatten(1, shape))
     layer = SolverLayer(solver, rule)
-    x, target = torch.randn(6, 4), torch.rand(6, *shape)
+    x, target = torch.randn(32, 4), torch.rand(32, *shape)
 
     def step(x):
         scores = network(x)
