@@ -53,7 +53,8 @@ def inner(a: Tensor, b: Tensor, event_dim: int) -> Tensor:
     return product.flatten(-event_dim).sum(-1)
 
 
-_SHORT_WAYS = ("maximise", "maximise_with_start", "maximise_samples")
+SHORT_WAYS = ("maximise", "maximise_with_start", "maximise_samples")
+"""The ways in which layers ask a solver, which may answer them without `solve`."""
 
 
 class Solver(ABC):
@@ -130,7 +131,7 @@ class Solver(ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if not vars(cls).keys().isdisjoint(("solve", "clip")):
-            for name in _SHORT_WAYS:  # those of its bases know nothing of the new one
+            for name in SHORT_WAYS:  # those of its bases know nothing of the new one
                 setattr(cls, name, vars(cls).get(name, getattr(Solver, name)))
 
     def solve_with_info(self, *scores: Tensor, **instance: Tensor) -> Solution:

@@ -38,8 +38,8 @@ class ProgramSolver(Solver):
             found as incumbent, and `solve_with_info` returns them with their bounds.
 
     Instance data of all subclasses: `warm_start`, in the shape of the scores, solutions to start from, for engines that can.
-    Rules give none to their second solve: the solution before took half the time off CP-SAT's packings of 40 variables, and
-    doubled SCIP's time for 3 medoids of 12 points; and among several best solutions it may lead to another.
+    Rules give none to their second solve: the solution before saves time on some programs and costs time on others, and among
+    several best solutions it may lead to another.
 
     Raises InfeasibleError for an instance without a solution, InstanceError for one with infinite scores or an unbounded
     objective. Among several best solutions the one returned is always the same, but not specified.

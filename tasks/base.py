@@ -22,6 +22,7 @@ from solverlayers.estimators import Estimator
 from solverlayers.losses import SolverLoss
 from solverlayers.noise import Noise
 from solverlayers.rules import Rule
+from solverlayers.solver import SHORT_WAYS
 
 from .specs import loss_target
 
@@ -96,7 +97,7 @@ class Stopwatch:
     def __init__(self, solver: Solver) -> None:
         self.solver, self.seconds, self.running = solver, 0.0, False
         self.events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
-        for name in ("solve", "maximise", "maximise_with_start", "maximise_samples"):
+        for name in ("solve", *SHORT_WAYS):
             # solvers are frozen, and an attribute goes before the method of the class
             object.__setattr__(solver, name, partial(self._call, getattr(type(solver), name)))
 

@@ -47,6 +47,17 @@ def use(name, monkeypatch):
         without_diagrams(monkeypatch)
 
 
+def forbidden(cls, graph, scores, mask):
+    """Scores that forbid what the mask leaves out, and which instances have no matching; the solver refuses just these."""
+    plain = scores.where(mask, torch.inf if cls is PerfectMatching else -torch.inf)
+    failed = torch.tensor([best(cls, row, graph.edges, range(graph.nodes)) is None for row in plain])
+    if failed.any():
+        with pytest.raises(InfeasibleError) as caught:
+            cls(graph)(scores, mask=mask)
+        assert torch.equal(caught.value.instances, failed)
+    return plain, failed
+
+
 def without_diagrams(monkeypatch):
     """Every graph as if it were wide and had many nodes."""
     monkeypatch.setattr(methods, "matching_diagram", lambda *arguments: None)
@@ -165,12 +176,7 @@ def test_sparse_bipartite_graphs(build, cls, levels, monkeypatch):
     scores = torch.randint(-levels, levels, (6, len(graph)), generator=g).double()
     mask = torch.rand(6, len(graph), generator=g) < 0.97
     scores = scores.where(mask, torch.nan)
-    plain = scores.where(mask, torch.inf if cls is PerfectMatching else -torch.inf)
-    failed = torch.tensor([best(cls, row, graph.edges, range(graph.nodes)) is None for row in plain])
-    if failed.any():
-        with pytest.raises(InfeasibleError) as caught:
-            cls(graph)(scores, mask=mask)
-        assert torch.equal(caught.value.instances, failed)
+    plain, failed = forbidden(cls, graph, scores, mask)
     assert not failed.all()
     y = cls(graph)(scores[~failed], mask=mask[~failed])
     assert torch.equal(y, cls(graph)(plain[~failed]))
@@ -298,13 +304,8 @@ def test_narrow_graphs(backend, cls, name, batch, monkeypatch):
     scores = torch.rand(batch, len(graph), generator=g, dtype=torch.float64) - 0.3
     mask = torch.rand(batch, len(graph), generator=g) < 0.95
     scores = scores.where(mask, torch.nan)
-    plain = scores.where(mask, torch.inf if cls is PerfectMatching else -torch.inf)
-    failed = torch.tensor([best(cls, row, graph.edges, range(graph.nodes)) is None for row in plain])
-    if failed.any():
-        with pytest.raises(InfeasibleError) as caught:
-            cls(graph)(scores, mask=mask)
-        assert torch.equal(caught.value.instances, failed)
-        scores, mask, plain = scores[~failed], mask[~failed], plain[~failed]
+    plain, failed = forbidden(cls, graph, scores, mask)
+    scores, mask, plain = scores[~failed], mask[~failed], plain[~failed]
     y = cls(graph)(scores, mask=mask)
     assert torch.equal(y, cls(graph)(plain))
     for row, one in zip(plain, y):

@@ -380,11 +380,9 @@ class Tree {
 /// Returns the number of instances without an arborescence, or -1 if memory ran out.
 template <class T, class Arcs>
 int64_t solve(const Batch<T>& batch, double nanoseconds, int threads) {
-  if (double(batch.count) * nanoseconds < 200e3) threads = 1;
-  const int64_t together = threads > 1 ? std::max<int64_t>(1, int64_t(50e3 / nanoseconds)) : std::max<int64_t>(1, batch.count);
-  const bool done = parallel::parallel_for((batch.count + together - 1) / together, threads, [&](int64_t chunk) {
+  const bool done = parallel::for_parts(batch.count, nanoseconds, threads, [&](int64_t begin, int64_t end) {
     Tree<T, Arcs> tree(batch);
-    for (int64_t b = chunk * together; b < std::min(batch.count, (chunk + 1) * together); ++b) tree.solve(b);
+    for (int64_t b = begin; b < end; ++b) tree.solve(b);
   });
   return done ? std::count(batch.status, batch.status + batch.count, uint8_t(1)) : -1;
 }

@@ -211,11 +211,9 @@ class Matcher {
 template <class T>
 int64_t solve_batch(const Graph& graph, const Batch<T>& batch, int threads) {
   const double cost = 500 + 20.0 * double(batch.size);
-  if (double(batch.count) * cost < 200e3) threads = 1;
-  const int64_t together = threads > 1 ? std::max<int64_t>(1, int64_t(50e3 / cost)) : std::max<int64_t>(1, batch.count);
-  const bool done = parallel::parallel_for((batch.count + together - 1) / together, threads, [&](int64_t chunk) {
+  const bool done = parallel::for_parts(batch.count, cost, threads, [&](int64_t begin, int64_t end) {
     Matcher<T> matcher(graph, batch);
-    for (int64_t b = chunk * together; b < std::min(batch.count, (chunk + 1) * together); ++b) matcher.solve(b);
+    for (int64_t b = begin; b < end; ++b) matcher.solve(b);
   });
   return done ? std::count(batch.status, batch.status + batch.count, uint8_t(1)) : -1;
 }

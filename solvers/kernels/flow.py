@@ -47,23 +47,8 @@ def max_flow(
 
 def min_cost_flow(costs: Tensor, capacity: Tensor, supply: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
     """As `flow_search.min_cost_flow`; all tensors are int64.  # (B, E), (B, E), (B, nodes) -> (B, E), (B,)"""
-    _refuse_large(supply.shape[1], costs)
-    costs, capacity, supply, edges = (part.contiguous() for part in (costs, capacity, supply, edges))
-    flow, status = torch.empty_like(costs), torch.empty(len(costs), dtype=torch.uint8)
-    done = _function("min_cost_flow")(
-        costs.data_ptr(),
-        capacity.data_ptr(),
-        supply.data_ptr(),
-        edges.data_ptr(),
-        edges.ndim == 3,
-        len(costs),
-        supply.shape[1],
-        costs.shape[1],
-        flow.data_ptr(),
-        status.data_ptr(),
-        torch.get_num_threads(),
-    )
-    _checked(done, costs)
+    status = torch.empty(len(costs), dtype=torch.uint8)
+    flow, _ = _cheapest("min_cost_flow", costs, capacity, supply, edges, status.data_ptr())
     return flow, status.long()
 
 
@@ -72,11 +57,19 @@ def min_cost_flow_of_numbers(costs: Tensor, capacity: Tensor | None, supply: Ten
 
     Without capacities there are no limits.  # (B, E), (B, E), (B, nodes), (2, E) or (B, 2, E) -> (B, E)
     """
+    flow, failures = _cheapest("min_cost_flow_float64", costs, capacity, supply, edges)
+    return None if failures else flow
+
+
+def _cheapest(
+    name: str, costs: Tensor, capacity: Tensor | None, supply: Tensor, edges: Tensor, *more: int
+) -> tuple[Tensor, int]:
+    """The flows, and how many instances have none; `more` are addresses of what the kernel fills in besides."""
     _refuse_large(supply.shape[1], costs)
     costs, supply, edges = (part.contiguous() for part in (costs, supply, edges))
     capacity = None if capacity is None else capacity.contiguous()
     flow = torch.empty_like(costs)
-    done = _function("min_cost_flow_float64")(
+    failures = _function(name)(
         costs.data_ptr(),
         None if capacity is None else capacity.data_ptr(),
         supply.data_ptr(),
@@ -86,10 +79,11 @@ def min_cost_flow_of_numbers(costs: Tensor, capacity: Tensor | None, supply: Ten
         supply.shape[1],
         costs.shape[1],
         flow.data_ptr(),
+        *more,
         torch.get_num_threads(),
     )
-    _checked(done, costs)
-    return flow if done == 0 else None
+    _checked(failures, costs)
+    return flow, failures
 
 
 def _refuse_large(nodes: int, scores: Tensor) -> None:

@@ -325,11 +325,9 @@ int64_t solve_batch(const Batch<T>& batch, int threads) {
   double capacities = 1;
   for (int64_t k = 0; k < batch.dimensions && batch.count; ++k) capacities *= 1 + batch.capacity[k];
   const double cost = 200 + double(batch.size) * (20 + std::min(1e7, 0.1 * capacities));
-  if (double(batch.count) * cost < 200e3) threads = 1;
-  const int64_t together = threads > 1 ? std::max<int64_t>(1, int64_t(50e3 / cost)) : std::max<int64_t>(1, batch.count);
-  const bool done = parallel::parallel_for((batch.count + together - 1) / together, threads, [&](int64_t chunk) {
+  const bool done = parallel::for_parts(batch.count, cost, threads, [&](int64_t begin, int64_t end) {
     Knapsack<T> knapsack(batch);
-    for (int64_t b = chunk * together; b < std::min(batch.count, (chunk + 1) * together); ++b) knapsack.solve(b);
+    for (int64_t b = begin; b < end; ++b) knapsack.solve(b);
   });
   return done ? 0 : -1;
 }

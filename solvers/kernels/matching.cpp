@@ -537,14 +537,11 @@ void solve_one(const Batch<T>& batch, int64_t b, Blossom& blossom, std::vector<i
 template <class T>
 int64_t solve_batch(const Batch<T>& batch, int threads) {
   const double cost = 500 + 2.0 * std::pow(double(batch.nodes), 2.5);
-  if (double(batch.count) * cost < 200e3) threads = 1;
-  const int64_t together = threads > 1 ? std::max<int64_t>(1, int64_t(50e3 / cost)) : std::max<int64_t>(1, batch.count);
-  const bool done = parallel::parallel_for((batch.count + together - 1) / together, threads, [&](int64_t chunk) {
+  const bool done = parallel::for_parts(batch.count, cost, threads, [&](int64_t begin, int64_t end) {
     Blossom blossom(batch.nodes);
     std::vector<int32_t> edge_of(batch.nodes * batch.nodes);
     std::vector<uint8_t> used(batch.nodes);
-    for (int64_t b = chunk * together; b < std::min(batch.count, (chunk + 1) * together); ++b)
-      solve_one(batch, b, blossom, edge_of, used);
+    for (int64_t b = begin; b < end; ++b) solve_one(batch, b, blossom, edge_of, used);
   });
   return done ? batch.count - std::count(batch.status, batch.status + batch.count, uint8_t(0)) : -1;
 }

@@ -338,10 +338,7 @@ extern "C" __attribute__((visibility("default"))) int64_t solverlayers_max_flow(
     const int64_t* source, const int64_t* target, int64_t* flow, uint8_t* side, int threads) {
   const Batch batch{capacity, edges, own != 0, directed != 0, count, nodes, size, source, target, flow, side};
   const double cost = 500 + 60.0 * double(size);
-  if (double(count) * cost < 200e3) threads = 1;
-  const int64_t together = threads > 1 ? std::max<int64_t>(1, int64_t(50e3 / cost)) : std::max<int64_t>(1, count);
-  const bool done = parallel::parallel_for((count + together - 1) / together, threads, [&](int64_t chunk) {
-    const int64_t begin = chunk * together, end = std::min(count, begin + together);
+  const bool done = parallel::for_parts(count, cost, threads, [&](int64_t begin, int64_t end) {
     Search search(nodes);
     std::optional<Graph> graph;
     for (int64_t b = begin; b < end; ++b) {

@@ -247,11 +247,9 @@ class Rounded {
 template <class Solve>
 bool for_each(int64_t count, const Edges& edges, int threads, const Solve& solve) {
   const double cost = 500 + 20.0 * double(edges.size) * std::sqrt(double(edges.nodes));
-  if (double(count) * cost < 200e3) threads = 1;
-  const int64_t together = threads > 1 ? std::max<int64_t>(1, int64_t(50e3 / cost)) : std::max<int64_t>(1, count);
-  return parallel::parallel_for((count + together - 1) / together, threads, [&](int64_t chunk) {
+  return parallel::for_parts(count, cost, threads, [&](int64_t begin, int64_t end) {
     NetworkSimplex simplex(edges.nodes, edges.size);
-    for (int64_t b = chunk * together; b < std::min(count, (chunk + 1) * together); ++b) solve(simplex, b);
+    for (int64_t b = begin; b < end; ++b) solve(simplex, b);
   });
 }
 

@@ -15,13 +15,12 @@ using noise::stretches;
 
 constexpr double kNanoseconds = 0.5;  // for one number, about
 
-/// Calls `body(k)` for `count` stretches, on several threads where making so many numbers is worth it.
+/// Calls `body(k)` for `count` stretches, for which so many numbers have to be made altogether.
 template <class Body>
 void for_each(int64_t count, double numbers, int threads, Body&& body) {
-  if (numbers * kNanoseconds < 200e3) threads = 1;
-  const int64_t together = (count + 4 * threads - 1) / (4 * threads);
-  if (count) parallel::parallel_for((count + together - 1) / together, threads, [&](int64_t k) {
-    for (int64_t j = k * together; j < std::min(count, (k + 1) * together); ++j) body(j);
+  if (count == 0) return;
+  parallel::for_parts(count, kNanoseconds * numbers / double(count), threads, [&](int64_t begin, int64_t end) {
+    for (int64_t k = begin; k < end; ++k) body(k);
   });
 }
 

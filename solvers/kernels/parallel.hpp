@@ -137,4 +137,14 @@ bool parallel_for(int64_t chunks, int threads, Body&& body) noexcept {
   return !job.failed;
 }
 
+/// Calls `body(begin, end)` for parts of `count` pieces of work that take `nanoseconds` each, about, on several threads where
+/// that pays. Returns false if memory ran out.
+template <class Body>
+bool for_parts(int64_t count, double nanoseconds, int threads, Body&& body) noexcept {
+  if (double(count) * nanoseconds < 200e3) threads = 1;
+  const int64_t together = std::max<int64_t>(1, threads > 1 ? int64_t(50e3 / nanoseconds) : count);
+  return parallel_for((count + together - 1) / together, threads,
+                      [&](int64_t chunk) { body(chunk * together, std::min(count, (chunk + 1) * together)); });
+}
+
 }  // namespace parallel

@@ -20,20 +20,11 @@ using simd::Int;
 
 constexpr double kNanoseconds = 0.1;  // for one entry, about
 
-/// Calls `body(first, last)` for parts of the rows, on several threads where that pays.
-template <class Body>
-void for_rows(int64_t rows, double entries, int threads, Body&& body) {
-  if (entries * kNanoseconds < 200e3) threads = 1;
-  const int64_t room = threads > 1 ? (rows + 4 * threads - 1) / (4 * threads) : rows;
-  if (rows) parallel::parallel_for((rows + room - 1) / room, threads,
-                                   [&](int64_t k) { body(k * room, std::min(rows, (k + 1) * room)); });
-}
-
 /// mean[b * width + e] = the mean over s of y[(s * rows + b) * width + e]; record[(s * rows + b) * words + e / 16] has a bit for
 /// each entry of y that is not zero.
 void mean_of(const float* y, int64_t count, int64_t rows, int64_t width, int threads, float* mean, uint16_t* record) {
   const int64_t length = words(width), tile = std::max<int64_t>(1, 4096 / std::max<int64_t>(width, 1));
-  for_rows(rows, double(count) * double(rows * width), threads, [&](int64_t from, int64_t to) {
+  parallel::for_parts(rows, kNanoseconds * double(count * width), threads, [&](int64_t from, int64_t to) {
     for (int64_t first = from; first < to; first += tile) {  // some rows, whose mean stays in the first-level cache
       const int64_t last = std::min(to, first + tile);
       std::fill(mean + first * width, mean + last * width, 0.0f);
@@ -90,7 +81,7 @@ template <class Y>
 void weigh(const Y* y, int64_t pitch, const float* grad, int64_t count, int64_t rows, int64_t width, float scale, int threads,
            float* weight) {
   const float others = 1.0f / float(std::max<int64_t>(count - 1, 1));
-  for_rows(rows, double(count) * double(rows * width), threads, [&](int64_t first, int64_t last) {
+  parallel::for_parts(rows, kNanoseconds * double(count * width), threads, [&](int64_t first, int64_t last) {
     for (int64_t s = 0; s < count; ++s)
       for (int64_t b = first; b < last; ++b)
         weight[s * rows + b] = dot(grad + b * width, y + (s * rows + b) * pitch, width);

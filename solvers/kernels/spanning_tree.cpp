@@ -279,11 +279,9 @@ class Prim {
 /// Solves `count` instances of `nanoseconds` each with workers from `make`; returns how many failed, or -1 without memory.
 template <class Make>
 int64_t solve_all(int64_t count, double nanoseconds, int threads, const uint8_t* status, Make make) {
-  if (double(count) * nanoseconds < 200e3) threads = 1;
-  const int64_t together = threads > 1 ? std::max<int64_t>(1, int64_t(50e3 / nanoseconds)) : std::max<int64_t>(1, count);
-  const bool done = parallel::parallel_for((count + together - 1) / together, threads, [&](int64_t chunk) {
+  const bool done = parallel::for_parts(count, nanoseconds, threads, [&](int64_t begin, int64_t end) {
     auto solve = make();
-    for (int64_t b = chunk * together; b < std::min(count, (chunk + 1) * together); ++b) solve(b);
+    for (int64_t b = begin; b < end; ++b) solve(b);
   });
   return done ? count - std::count(status, status + count, uint8_t(kSolved)) : -1;
 }
