@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 
@@ -11,13 +13,14 @@ class InstanceError(ValueError):
     """Some instances of a batch have no answer; the others can still be solved.
 
     `instances` is a boolean mask `(B,)` of the ones that failed. `incumbent`, where there is one, holds the
-    best solutions known for them, in the shape of the whole batch of solutions.
+    best solutions known for them, in the shape of the whole batch of solutions. `solve_instance` of an InstanceSolver, which
+    knows of no batch, raises one without `instances`, and with the `incumbent` of its instance if it has one.
     """
 
-    def __init__(self, message: str, instances: Tensor, incumbent: Tensor | None = None):
+    def __init__(self, message: str, instances: Tensor | None = None, incumbent: Tensor | np.ndarray | None = None):
         super().__init__(message)
-        self.instances = instances
-        self.incumbent = incumbent
+        self.instances = torch.zeros(1, dtype=torch.bool) if instances is None else instances
+        self.incumbent = None if incumbent is None else torch.as_tensor(incumbent)
 
     def __reduce__(self) -> tuple[Any, ...]:  # exceptions are copied, also from other processes, by their arguments
         return type(self), (str(self), self.instances, self.incumbent)

@@ -15,6 +15,8 @@ from .projections import Projection, make_projection
 from .rules.base import Rule
 from .solver import Solver
 
+Parts = Tensor | tuple[Tensor, ...]
+
 
 class SolverLayer(nn.Module):
     """Solves in the forward pass; `rule` says how the gradient passes.
@@ -28,8 +30,8 @@ class SolverLayer(nn.Module):
         projection: `"mean"`, `"norm"`, `"std"`, `"tangent"`, a `Projection`, or any module applied to the scores.
         noise: a `Noise`, added to the scores while training.
         on_failure: what an instance that cannot be solved does. `"raise"`: an InstanceError that names it; `"skip"`: its
-            solution and gradient are zero, it is counted in `failures` and logged; `"last"`: as skip, but the best solution
-            known when a time limit passed is used.
+            solution and gradient are zero, it is counted in `failures` and logged, and `failed` says which of the last call
+            it was, to leave it out of a loss; `"last"`: as skip, but the best solution known when a time limit passed is used.
 
     Shapes: scores `(B, *E)`, also `(*E)` for one instance or `(*S, B, *E)` with sample dimensions, to the same shape.
     Several score tensors, where the solver takes them, give a tuple of solutions. Instance data by keyword, leading dimension
@@ -63,6 +65,8 @@ class SolverLayer(nn.Module):
         self.on_failure: OnFailure = on_failure
         self.failures = 0
         """How many instances were skipped so far."""
+        self.failed: Tensor | None = None
+        """Which instances the last call skipped, `(B,)`; None if `on_failure` is "raise", and under `vmap`."""
         rule.check(solver)
         if self.projection is not None:
             self.projection.check(solver)
@@ -90,18 +94,28 @@ class SolverLayer(nn.Module):
             )
         return oracle(theta)
 
-    def auxiliary_loss(self, scores: Tensor, y: Tensor, **instance: Tensor) -> Tensor:
+    def auxiliary_loss(self, scores: Parts, y: Parts, **instance: Tensor) -> Tensor:
         """The loss that trains the rule's own parameters, a scalar; zero for a rule without any. Pure: call it or not.
 
-        `scores` and `y` are the input and output of `forward`, with the same instance data.
+        `scores` and `y` are the input and output of the last `forward`, tuples where the solver takes several score tensors,
+        with the same instance data. Instances that it skipped take no part.
         """
-        oracle, theta = self._prepare((scores,), instance)
-        return self.rule.auxiliary_loss(oracle, theta, y)
+        return self.rule.auxiliary_loss(*self._solved(scores, y, instance))
 
-    def agreement(self, scores: Tensor, y: Tensor, **instance: Tensor) -> Tensor:
+    def agreement(self, scores: Parts, y: Parts, **instance: Tensor) -> Tensor:
         """How well a rule's learned stand-in agrees with the solver, in [0, 1]; NaN for a rule that has none."""
-        oracle, theta = self._prepare((scores,), instance)
+        oracle, theta, y = self._solved(scores, y, instance)
         return self.rule.agreement(oracle, theta.detach(), y.detach())
+
+    def _solved(self, scores: Parts, y: Parts, instance: dict[str, Tensor]) -> tuple[Oracle, Tensor, Tensor]:
+        """An oracle that knows what `forward` skipped, its scores to maximise, and its solutions, packed alike."""
+        oracle, theta = self._prepare((scores,) if isinstance(scores, Tensor) else tuple(scores), instance)
+        y = y if isinstance(y, Tensor) else torch.cat([part.flatten(1) for part in y], 1)
+        lead = theta.ndim - oracle.event_dim
+        if self.failed is not None and lead and len(self.failed) == y.shape[lead - 1]:
+            blank = (y == 0).unsqueeze(-1).flatten(lead).all(-1)  # another answer than zero is that of another batch
+            oracle.note(self.failed.to(y.device) & (blank.flatten(0, -2).all(0) if lead > 1 else blank))
+        return oracle, theta, y
 
     def _prepare(self, scores: tuple[Tensor, ...], instance: dict[str, Tensor]) -> tuple[Oracle, Tensor]:
         for key, value in instance.items():
@@ -123,6 +137,7 @@ class SolverLayer(nn.Module):
 
     def _blank(self, y: Tensor, failed: Tensor, lead: int) -> Tensor:
         """Zero solutions and gradients for the instances that failed; `lead` counts the dimensions up to the batch."""
+        self.failed = failed.detach() if torch.compiler.is_compiling() or not is_transformed() else None
         if not is_transformed():
             self.failures += log_failures(self.solver, failed)
         return torch.where(failed[(...,) + (None,) * (y.ndim - lead)], 0, y)

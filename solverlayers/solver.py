@@ -116,8 +116,8 @@ class Solver(ABC):
     def maximise_with_start(self, *theta: Tensor, **instance: Tensor) -> tuple[Tensor, Tensor | None]:
         """What `maximise` returns, and what `maximise(..., warm_start=)` takes to solve similar scores faster, if anything.
 
-        A start has leading dimension `B` and changes no solution, not even where several are optimal: `finite_difference`
-        hands its second solve the start of the first one.
+        A start has leading dimension `B`, and `finite_difference` hands its second solve the start of the first one. It changes
+        no solution; of several that are optimal it may lead to another, where the class says so.
         """
         return self.maximise(*theta, **instance), None
 
@@ -192,6 +192,7 @@ class Solver(ABC):
         """Refuses wrong shapes, types and devices (ValueError, TypeError) and NaN scores (InstanceError)."""
         self._check_shapes(scores, instance)
         if not torch.compiler.is_compiling():
+            self._check_kind(scores)
             self._check_nan(scores, instance)
 
     def _check_shapes(self, scores: tuple[Tensor, ...], instance: dict[str, Tensor]) -> None:
@@ -226,6 +227,12 @@ class Solver(ABC):
                     f"Move it with `.to({str(first.device)!r})`."
                 )
 
+    def _check_kind(self, scores: tuple[Tensor, ...]) -> None:
+        for s in scores:
+            if s.is_complex() or s.layout != torch.strided:
+                kind = f"of type {s.dtype}" if s.is_complex() else f"a tensor of layout {s.layout}"
+                raise TypeError(f"{type(self).__name__}: the scores are {kind}; expected real numbers in a dense tensor.")
+
     def _check_nan(self, scores: tuple[Tensor, ...], instance: dict[str, Tensor]) -> None:
         for s in scores:
             total = s.sum().item()  # one pass; the sum of inf and -inf is sorted out below
@@ -245,7 +252,10 @@ class Solver(ABC):
 
 
 class InstanceSolver(Solver):
-    """A solver for one instance in NumPy, looped over the batch on the CPU: the shortest way to wrap foreign code."""
+    """A solver for one instance in NumPy, looped over the batch on the CPU: the shortest way to wrap foreign code.
+
+    An instance without a solution is an `InfeasibleError(message)` that `solve_instance` raises; the others are still solved.
+    """
 
     @abstractmethod
     def solve_instance(self, scores: np.ndarray, **instance: np.ndarray) -> np.ndarray:
@@ -253,13 +263,38 @@ class InstanceSolver(Solver):
 
     def solve(self, scores: Tensor, **instance: Tensor) -> Tensor:  # (B, *E) -> (B, *E)
         columns = {key: value.cpu().numpy() for key, value in instance.items()}
-        out = np.empty(scores.shape)
+        out = np.zeros(scores.shape)
+        errors: dict[int, InstanceError] = {}
         for b, row in enumerate(scores.double().cpu().numpy()):
-            y = np.asarray(self.solve_instance(row, **{key: value[b] for key, value in columns.items()}))
+            try:
+                y = np.asarray(self.solve_instance(row, **{key: value[b] for key, value in columns.items()}))
+            except InstanceError as error:
+                errors[b] = error
+                continue
+            except Exception as error:
+                if hasattr(error, "add_note"):  # from Python 3.11 on
+                    error.add_note(f"{type(self).__name__}: raised for instance {b} of {len(scores)}.")
+                raise
             if y.shape != row.shape:
                 raise ValueError(
                     f"{type(self).__name__}.solve_instance returned shape {y.shape} for scores of shape {row.shape}; a "
                     f"solution has the shape of its scores."
                 )
             out[b] = y
+        if errors:
+            raise self._together(errors, scores) from next(iter(errors.values()))
         return torch.as_tensor(out, device=scores.device).to(scores)
+
+    def _together(self, errors: dict[int, InstanceError], scores: Tensor) -> InstanceError:
+        """One error for all instances that failed as the first one did, by type and by whether there is an incumbent."""
+        first, error = next(iter(errors.items()))
+        kind = type(error), error.incumbent is None
+        alike = {b: e for b, e in errors.items() if (type(e), e.incumbent is None) == kind}
+        failed = torch.zeros(len(scores), dtype=torch.bool)
+        failed[list(alike)] = True
+        incumbent = None if error.incumbent is None else torch.zeros_like(scores)
+        for b, e in alike.items():
+            if incumbent is not None and e.incumbent is not None:
+                incumbent[b] = e.incumbent.to(incumbent)
+        message = f"{type(self).__name__}: instance {first} failed ({len(alike)} of {len(scores)} instances): {error}"
+        return type(error)(message, failed, incumbent)

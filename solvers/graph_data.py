@@ -41,6 +41,12 @@ def from_pyg(batch: Any, vertices: tuple[str, ...] = ("x",), edges: tuple[str, .
             f"from_pyg: {type(batch).__name__} has no `batch` or no `edge_index`; it takes a batch of graphs with edges, such "
             f"as `Batch.from_data_list([data])` makes or a PyG DataLoader yields."
         )
+    missing = [name for name in (*vertices, *edges) if getattr(batch, name, None) is None]
+    if missing:
+        raise ValueError(
+            f"from_pyg: the batch has no `{missing[0]}`. Name attributes that its graphs have: `vertices=` those with a row "
+            f"for each vertex, ('x',) if nothing is said, `edges=` those with a row for each edge."
+        )
     count = int(batch.num_graphs)
     of_vertex = batch.batch
     place, n = _places(of_vertex, count)

@@ -73,7 +73,15 @@ class TopK(Solver):
     torch_native = True
 
     def __post_init__(self) -> None:
-        if self.k is not None and self.k < 0:
+        if self.k is None:
+            return
+        if isinstance(self.k, (bool, Tensor)) or not hasattr(self.k, "__index__"):
+            raise TypeError(
+                f"TopK: k is {self.k!r}; the number of chosen entries is a whole number, or a tensor (B,) in the call: "
+                f"`solver(scores, k=...)`."
+            )
+        object.__setattr__(self, "k", int(self.k))  # a NumPy number is a number
+        if self.k < 0:
             raise ValueError(f"TopK: k is {self.k}; the number of chosen entries is 0 or more.")
 
     @property
@@ -84,7 +92,7 @@ class TopK(Solver):
         check_mask(self, scores, mask)
         count = self._count(k)
         _check_counts(self, scores, count, mask)
-        if not scores.shape[-1]:
+        if not scores.numel():  # no entries, or no instances, of which there may be fewer than `k` entries
             return torch.zeros_like(scores)
         scores = scores if self.largest else _reversed(scores)
         if mask is not None:

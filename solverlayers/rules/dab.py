@@ -31,6 +31,11 @@ class BatchApproximator(nn.Module):
 
     def forward(self, scores: Tensor) -> Tensor:
         lead = scores.shape[: scores.ndim - len(self.shape)]
+        if scores.shape[len(lead) :] != self.shape:
+            raise ValueError(
+                f"BatchApproximator: scores have shape {tuple(scores.shape)}, but it was built for instances of shape "
+                f"{self.shape}. Give `DAB` the shape of an instance, or take the 'equivariant' approximator, which fits any."
+            )
         return self.network(scores.reshape(*lead, math.prod(self.shape))).reshape(*lead, *self.output_shape)
 
 
@@ -102,11 +107,12 @@ class DAB(SurrogateRule):
     Forward: the solution, exactly. Backward, for gradients `g` of the solution: `J_a(z)^T g` with the Jacobian of the
     approximator `a` at the scores `z`. The task's loss never reaches the approximator. Add `layer.auxiliary_loss(z, y)` to the
     training loss: `weight * mean_batch sum_features (a(z) - y)^2`, which reaches the approximator alone, as in the authors'
-    code, and leaves padding out; `commitment > 0` adds that multiple of the same distance with gradient to the encoder and
-    not to the approximator, the variant that results when only the hard output is detached. With `residual` the imitation is
-    `theta + a(z)` (He et al., 2016), and `g + J_a(z)^T g` flows back: straight-through, corrected where the network has learned
-    how the solver differs from it. In directions in which scores never vary, `J_a` is what chance made it; straight-through
-    remains there. An approximator by name begins at zero, so the first gradient is that of straight-through.
+    code, and leaves out padding and instances that could not be solved; `commitment > 0` adds that multiple of the same
+    distance with gradient to the encoder and not to the approximator, the variant that results when only the hard output is
+    detached. With `residual` the imitation is `theta + a(z)` (He et al., 2016), and `g + J_a(z)^T g` flows back:
+    straight-through, corrected where the network has learned how the solver differs from it. In directions in which scores
+    never vary, `J_a` is what chance made it; straight-through remains there. An approximator by name begins at zero, so the
+    first gradient is that of straight-through.
 
     Args:
         approximator: a module from scores `(B, *E)` to solutions, or "batch", "independent" or "equivariant"
@@ -135,6 +141,8 @@ class DAB(SurrogateRule):
                 raise ValueError(
                     f"DAB({approximator!r}) needs shape=, the shape of one instance's scores, such as shape=(10,)."
                 )
+            if isinstance(shape, int) or isinstance(output_shape, int):
+                raise TypeError(f"DAB({approximator!r}): shape={shape!r}, output_shape={output_shape!r}; use tuples, as (10,).")
             network = APPROXIMATORS[approximator](tuple(shape), output_shape)
             if residual:
                 _begin_at_zero(network)
@@ -160,16 +168,17 @@ class DAB(SurrogateRule):
         target = y.detach()
         seen = theta.detach()
         imitation = self._imitation(seen, self.approximator(*self._seen(oracle, seen))).to(target.dtype)
-        instances, inside = math.prod(theta.shape[: theta.ndim - oracle.event_dim]), _inside(oracle)
-        loss = self.weight * _distance(imitation, target, instances, inside)
+        batch = theta.shape[: theta.ndim - oracle.event_dim]
+        inside, count = _inside(oracle, target.ndim - len(batch)), _solved(oracle, batch)
+        loss = self.weight * _distance(imitation, target, inside, count)
         if self.commitment:
-            loss = loss + self.commitment * _distance(self._frozen(oracle, theta), target, instances, inside)
+            loss = loss + self.commitment * _distance(self._frozen(oracle, theta), target, inside, count)
         return loss
 
     def agreement(self, oracle: Oracle, theta: Tensor, y: Tensor) -> Tensor:
         """The share of entries of the approximator's output that round to the solution."""
         agrees = (self._frozen(oracle, theta) - y).abs() < 0.5
-        inside = _inside(oracle)
+        inside = _inside(oracle, y.ndim - theta.ndim + oracle.event_dim)
         return (agrees if inside is None else agrees[inside.expand_as(agrees)]).to(theta.dtype).mean()
 
     def _frozen(self, oracle: Oracle, theta: Tensor) -> Tensor:
@@ -200,12 +209,23 @@ def _begin_at_zero(network: nn.Module) -> None:
     nn.init.zeros_(last.bias)
 
 
-def _inside(oracle: Oracle) -> Tensor | None:
-    """The mask of solutions; None without one, or where solutions have another shape than the scores."""
-    return oracle.mask if oracle.solver.same_shape else None
+def _inside(oracle: Oracle, event_dim: int) -> Tensor | None:
+    """Which entries of solutions count: in the mask, where solutions have its shape, and of solved instances.  # (B, *F)"""
+    inside = oracle.mask if oracle.solver.same_shape else None
+    if oracle.failed is None:
+        return inside
+    solved = oracle.expand(~oracle.failed, event_dim)
+    return solved if inside is None else inside & solved
 
 
-def _distance(a: Tensor, b: Tensor, instances: int, inside: Tensor | None) -> Tensor:
-    """Squared distance per instance, averaged over them; zero without any.  # (*S, B, *F), (B, *F) -> ()"""
+def _solved(oracle: Oracle, batch: torch.Size) -> int | Tensor:
+    """How many solutions there are, of instances that did not fail; at least one."""
+    if oracle.failed is None:
+        return max(math.prod(batch), 1)
+    return (math.prod(batch[:-1]) * (~oracle.failed).sum()).clamp_min(1)
+
+
+def _distance(a: Tensor, b: Tensor, inside: Tensor | None, count: int | Tensor) -> Tensor:
+    """Squared distance of `count` solutions, averaged over them.  # (*S, B, *F), (*S, B, *F), (B, *F) -> ()"""
     squares = (a - b).square()
-    return (squares if inside is None else torch.where(inside, squares, 0)).sum() / max(instances, 1)
+    return (squares if inside is None else torch.where(inside, squares, 0)).sum() / count

@@ -22,7 +22,8 @@ class Wrapper(Solver):
 
     It has all facts of `solver` (sense, event_dim, tangent, clip, ...), its attributes too (`k` of a TopK, `graph` of a
     shortest path), and takes the same instance data, so whatever works with `solver` works with it. Wrappers nest:
-    `Cached(Parallel(solver))` spreads what it does not remember.
+    `Cached(Parallel(solver))` spreads what it does not remember. Async and Parallel hand on what second solves start from
+    (`maximise_with_start`); with others these start anew.
     """
 
     solver: Solver
@@ -40,6 +41,9 @@ class Wrapper(Solver):
 
     def solve(self, *scores: Tensor, **instance: Tensor) -> Answer:  # type: ignore[override]
         return self.solver.solve(*scores, **instance)
+
+    def maximise_with_start(self, *theta: Tensor, **instance: Tensor) -> tuple[Any, Tensor | None]:
+        return self.solver.maximise_with_start(*theta, **instance)
 
     def solve_with_info(self, *scores: Tensor, **instance: Tensor) -> Solution:
         return self.solver.solve_with_info(*scores, **instance)
@@ -89,7 +93,9 @@ def as_answer(parts: Sequence[Tensor], like: Answer) -> Answer:
 
 
 def of_the_batch(error: InstanceError, wrapper: Solver, rows: Tensor, count: int, where: str) -> InstanceError:
-    """An error about the instances `rows` as one about the batch of `count` that holds them."""
+    """An error about the instances `rows` as one about the batch of `count` that holds them; itself if it names none."""
+    if not error.instances.any():
+        return error
     bad = torch.zeros(count, dtype=torch.bool)
     bad[rows.cpu()] = error.instances.cpu()
     incumbent = None

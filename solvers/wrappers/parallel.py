@@ -99,9 +99,16 @@ class Parallel(Wrapper):
         pieces = self._pieces(len(scores[0]))
         if len(pieces) < 2:
             return self.solver.solve(*scores, **instance)
-        answers = self._run("solve", pieces, scores, instance)
-        parts = [torch.cat(column).to(scores[0].device) for column in zip(*(parts_of(y) for y in answers))]
-        return as_answer(parts, answers[0])
+        return _joined(self._run("solve", pieces, scores, instance), scores[0].device)
+
+    def maximise_with_start(self, *theta: Tensor, **instance: Tensor) -> tuple[Any, Tensor | None]:
+        """What `solver` gives, piece by piece."""
+        pieces = self._pieces(len(theta[0]))
+        if len(pieces) < 2:
+            return self.solver.maximise_with_start(*theta, **instance)
+        answers, starts = zip(*self._run("maximise_with_start", pieces, theta, instance))
+        start = None if any(start is None for start in starts) else torch.cat(starts).to(theta[0].device)
+        return _joined(answers, theta[0].device), start
 
     def solve_with_info(self, *scores: Tensor, **instance: Tensor) -> Solution:
         """The solutions with their proofs, piece by piece.  # (B, *E) -> Solution"""
@@ -120,7 +127,7 @@ class Parallel(Wrapper):
 
     def _run(
         self,
-        method: Literal["solve", "solve_with_info"],
+        method: Literal["solve", "maximise_with_start", "solve_with_info"],
         pieces: Sequence[Tensor],
         scores: tuple[Tensor, ...],
         instance: dict[str, Tensor],
@@ -154,6 +161,8 @@ class Parallel(Wrapper):
         """One error for all instances that failed; its type and text are those of the first."""
         rows, first = errors[0]
         whole = of_the_batch(first, self, rows, count, f"In the piece that starts with instance {int(rows[0])}")
+        if whole is first:
+            return first
         for other_rows, other in errors[1:]:
             if type(other) is type(first) and (other.incumbent is None) == (whole.incumbent is None):
                 whole.instances[other_rows] = other.instances.cpu()
@@ -169,6 +178,11 @@ def _work(solver: Solver, method: str, scores: list[Tensor], instance: dict[str,
             return getattr(solver, method)(*scores, **instance)
         except InstanceError as error:
             return error
+
+
+def _joined(answers: Sequence[Answer], device: torch.device) -> Answer:
+    """The answers for one piece after the other as one."""
+    return as_answer([torch.cat(column).to(device) for column in zip(*(parts_of(y) for y in answers))], answers[0])
 
 
 def _moved(info: Solution, device: torch.device) -> Solution:
