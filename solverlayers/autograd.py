@@ -411,7 +411,8 @@ def finite_difference(oracle: Oracle, theta: Tensor, step: float | Tensor, schem
     `(y(theta) - y(theta - step g)) / step`; a negative step looks to the other side. Two-sided:
     `(y(theta + step g) - y(theta - step g)) / (2 step)`. With a `pull` the scores of the second solution (two-sided: of
     both) are moved by `pull (y(theta) - centre)`. A tensor step has one number, or one per instance; where it is zero, so is
-    the gradient. With noise in the scheme, `y` is the mean over its samples everywhere. A second derivative is refused.
+    the gradient. With noise in the scheme, `y` is the mean over its samples everywhere. In plain eager mode later solves start
+    where the first one ended, if the solver can (`Solver.maximise_with_start`). A second derivative is refused.
     # (*S, B, *E) -> (*S, B, *E)
     """
     if isinstance(step, Tensor):
@@ -419,7 +420,7 @@ def finite_difference(oracle: Oracle, theta: Tensor, step: float | Tensor, schem
     if torch.compiler.is_compiling() and not (theta.requires_grad and torch.is_grad_enabled()):
         return oracle(theta)  # the compiler confuses the arguments of a Function with no gradient to give
     if theta.requires_grad and not is_transformed():
-        oracle.restarts = oracle.on_failure == "raise" and "warm_start" not in oracle.names
+        oracle.restarts = "warm_start" not in oracle.names
     y, failed = _apply(_FiniteDifference, oracle, scheme, step, theta, *oracle.tensors)
     if oracle.on_failure != "raise":
         oracle.note(failed)

@@ -127,7 +127,7 @@ class Oracle:
         if compiled.needs_operator(self.solver):
             return compiled.solve(self, parts, tensors)
         if self.on_failure == "raise":
-            return self._run(parts, dict(zip(self.names, tensors))), None
+            return self._run(parts, dict(zip(self.names, tensors)), self.restarts), None
         return self._solve_what_can_be(parts, tensors)
 
     def _solve_what_can_be(self, parts: tuple[Tensor, ...], tensors: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
@@ -136,8 +136,9 @@ class Oracle:
         failed = torch.zeros_like(left, dtype=torch.bool)
         incumbents: list[tuple[Tensor, Tensor]] = []
         while True:
+            restarts = self.restarts and len(left) == len(failed)  # a start has a row for each instance
             try:
-                y = self._run(tuple(p[left] for p in parts), dict(zip(self.names, (t[left] for t in tensors))))
+                y = self._run(tuple(p[left] for p in parts), dict(zip(self.names, (t[left] for t in tensors))), restarts)
                 break
             except InstanceError as error:
                 bad = error.instances.to(left.device)
@@ -153,8 +154,8 @@ class Oracle:
             out[where] = solution.to(out)
         return out, failed
 
-    def _run(self, parts: tuple[Tensor, ...], instance: dict[str, Tensor]) -> Tensor:
-        y = self._restart(parts, instance) if self.restarts else self.solver.maximise(*parts, **instance)
+    def _run(self, parts: tuple[Tensor, ...], instance: dict[str, Tensor], restarts: bool) -> Tensor:
+        y = self._restart(parts, instance) if restarts else self.solver.maximise(*parts, **instance)
         ys = y if isinstance(y, tuple) else (y,)
         if self.solver.same_shape:
             for part, one in zip(parts, ys):
@@ -170,10 +171,11 @@ class Oracle:
         if self._start is None:
             y, self._start = self.solver.maximise_with_start(*parts, **instance)
             return y
-        repeats, rest = divmod(len(parts[0]), len(self._start))
-        if rest:
+        start, count = self._start, len(parts[0])
+        if not len(start) or count % len(start):
             return self.solver.maximise(*parts, **instance)
-        start = self._start if repeats == 1 else self._start.repeat(repeats, 1)
+        if count > len(start):
+            start = start.repeat(count // len(start), *[1] * (start.ndim - 1))
         return self.solver.maximise(*parts, **instance, warm_start=start)
 
     def tangent(self, direction: Tensor) -> Tensor:

@@ -62,6 +62,18 @@ def check_mask(solver: Solver, scores: Tensor, mask: Tensor | None) -> None:
         )
 
 
+def greatest_gain(costs: Tensor, before: Tensor, y: Tensor, lower: Tensor | float = 0.0, upper: Tensor | float = 1.0) -> Tensor:
+    """How much less than `y`, which is optimal at the costs `before`, a solution may cost at `costs` at most.
+
+    `<costs, y - z> <= <costs - before, y - z>` for every solution z, and at most each entry of z is at the bound that suits the
+    move of its cost. Zero if all costs moved in favour of `y`, which is then optimal still.  # (B, *E) -> (B,)
+    """
+    moved = costs != before  # equal costs may be infinite
+    change = costs - before
+    reach = torch.where(change > 0, y - lower, y - upper)
+    return torch.where(moved, change * reach, 0).clamp_min(0).flatten(1).sum(1)
+
+
 def remove_mean(direction: Tensor, mask: Tensor | None) -> Tensor:
     """`direction` less its mean over the entries in the mask; zero outside.  # (*S, B, n), (B, n) -> (*S, B, n)"""
     if mask is None:

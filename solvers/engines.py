@@ -58,6 +58,8 @@ class Engine(ABC):
 
     hints: ClassVar[bool] = False
     """Whether the engine can start from a solution."""
+    hints_pay: ClassVar[bool] = False
+    """Whether it saves time to start from one that is nearly optimal, as measured; else rules leave that be."""
 
     def minimise(self, program: Program, costs: np.ndarray, seconds: float | None, start: np.ndarray | None = None) -> Answer:
         """The best `x`, after `seconds` at most; NaN in `start` is unknown."""
@@ -193,6 +195,7 @@ class CPSAT(_ORTools):
     """
 
     hints = True
+    hints_pay = True
     _name = "sat"
     _parameters = "num_workers:1"
 

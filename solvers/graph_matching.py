@@ -63,7 +63,7 @@ class GraphMatching(SearchedMatching, LawlerMatching):
 class ExactGraphMatching(GraphMatching):
     """GraphMatching with a proof, by branch and bound from the matching that the search finds; for about 12 vertices.
 
-    Raises as ExactQuadraticAssignment does; `partial` counts the vertices of both graphs.
+    Raises and starts as ExactQuadraticAssignment does; `partial` counts the vertices of both graphs.
 
     >>> index = torch.combinations(torch.arange(6)).T.expand(3, 2, 15)
     >>> solver = ExactGraphMatching()
@@ -85,11 +85,17 @@ class ExactGraphMatching(GraphMatching):
         warm_start: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Optimal matchings; data and solutions as those of GraphMatching."""
-        found = self._proved(self._problem(vertices, edges, edge_index1, edge_index2, mask), self.nodes, warm_start)
+        problem = self._problem(vertices, edges, edge_index1, edge_index2, mask)
+        found = self._proved(problem, (vertices, edges), self.nodes, warm_start)
         y = self._solution(found.partners, vertices, edges, edge_index1, edge_index2)
         if found.status is not None:
             self._time_out(found.status, torch.cat([part.flatten(1) for part in y], 1))
         return y
+
+    def maximise_with_start(self, *theta: Tensor, **instance: Tensor) -> tuple[Any, Tensor | None]:
+        """What `maximise` returns, and the scores with it as a start.  # -> (B, n, m), (B, E1, E2) and (B, 2, n m + E1 E2)"""
+        y: Any = self.maximise(*theta, **instance)
+        return y, self._start(theta, y)
 
     def solve_with_info(self, *scores: Tensor, **instance: Tensor) -> Solution:
         """Optimal matchings; `solution` is the tuple."""

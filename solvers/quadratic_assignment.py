@@ -27,7 +27,7 @@ class QuadraticAssignment(SearchedMatching, CompleteAssignment):
 
     `warm_start (B, n, m)`, a matching that is allowed, such as the solution for similar scores, takes the place of the last
     start, so that what is found is never worse than it; `restarts=1` searches from it alone. Raises InstanceError where it is
-    no such matching.
+    no such matching. Rules give none: the search for similar scores begins anew, so that both answers come about alike.
 
     Deterministic: starts depend on `seed` and on the places of rows and columns. Not exact, but mostly optimal up to 30
     rows; `solve_with_info` has a proved bound. `ExactQuadraticAssignment` proves optimality.
@@ -119,6 +119,10 @@ class ExactQuadraticAssignment(QuadraticAssignment):
     ValueError above 32 rows or columns. Runs on the CPU whatever the device. Matchings as good up to rounding are not preferred
     one to the other.
 
+    `warm_start` may also be what `maximise_with_start` gives, other scores and their optimal matchings, as the second solve of
+    a finite difference has them. An instance whose scores only moved in favour of its matching is then not proved again; for
+    others the search begins there alone. Where one matching is optimal this changes nothing.
+
     >>> a, b = torch.rand(2, 2, 9, 9)
     >>> info = ExactQuadraticAssignment().solve_with_info(torch.zeros(2, 9, 9), flows=a, distances=b)
     >>> info.optimal
@@ -141,11 +145,16 @@ class ExactQuadraticAssignment(QuadraticAssignment):
         warm_start: Tensor | None = None,
     ) -> Tensor:
         """Optimal matchings.  # (B, n, m), (B, n, n), (B, m, m), (B, n, m), (B, n, m) -> (B, n, m)"""
-        found = self._proved(self._problem(scores, flows, distances, mask), self.nodes, warm_start)
+        found = self._proved(self._problem(scores, flows, distances, mask), (scores,), self.nodes, warm_start)
         y = indicator(found.partners, scores)
         if found.status is not None:
             self._time_out(found.status, y)
         return y
+
+    def maximise_with_start(self, *theta: Tensor, **instance: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What `maximise` returns, and the scores with it as a start.  # (B, n, m) -> (B, n, m), (B, 2, n m)"""
+        y = self.maximise(*theta, **instance)
+        return y, self._start(theta, y)
 
     def solve_with_info(self, scores: Tensor, **instance: Tensor) -> Solution:
         """Optimal matchings.  # (B, n, m) -> Solution"""

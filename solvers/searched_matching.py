@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from solverlayers.solver import Solution
 
 from . import graph_proof, graph_search
 from .assignment import BipartiteMatching, CompleteAssignment
+from .common import greatest_gain
 from .kernels import graph_matching as kernel
 from .kernels import usable
 from .kernels.graph_matching import INVALID, LIMIT, Effort, Problem, Search
@@ -110,8 +112,8 @@ class SearchedMatching(QuadraticMatching):
             )
         return self.partners(warm_start)
 
-    def _proved(self, problem: Problem, nodes: int, warm_start: Tensor | None = None) -> Search:
-        """The best matchings, with the status LIMIT where that is not proved."""
+    def _proved(self, problem: Problem, scores: tuple[Tensor, ...], nodes: int, warm_start: Tensor | None) -> Search:
+        """The best matchings, with the status LIMIT where that is not proved; from matchings or from what `_start` gives."""
         size = sum(problem.scores.shape[1:]) if problem.partial else max(problem.scores.shape[1:])
         if size > graph_proof.LARGEST:
             raise ValueError(
@@ -119,9 +121,29 @@ class SearchedMatching(QuadraticMatching):
                 f"{', as any may stay alone' if problem.partial else ''}; proofs reach {graph_proof.LARGEST}. Use "
                 f"{type(self).__name__.removeprefix('Exact')}, whose `solve_with_info` has a bound."
             )
-        found = self._search(problem, warm_start)
-        partners, status, _ = graph_proof.prove(problem, found.partners, nodes)
+        now = _packed(scores)
+        if warm_start is None or warm_start.shape != (len(now), 2, now.shape[1]):
+            found = self._search(problem, warm_start)
+            return Search(*graph_proof.prove(problem, found.partners, nodes)[:2])
+        before, y = warm_start.unbind(1)
+        pairs = y[:, : problem.scores[0].numel()].view_as(problem.scores)
+        sign = 1 if self.sense == "min" else -1
+        open_ = greatest_gain(sign * now, sign * before, y) != 0
+        # Searching from one good matching is as good as from several, and proving takes most of the time.
+        found = replace(self, restarts=1)._search(problem, pairs)  # type: ignore[type-var]
+        partners, status = self.partners(pairs), torch.zeros_like(open_, dtype=torch.uint8)
+        some: dict[str, Any] = {name: t[open_] for name, t in problem._asdict().items() if isinstance(t, Tensor)}
+        proof = graph_proof.prove(problem._replace(**some), found.partners[open_], nodes)
+        partners[open_] = proof.partners
+        if proof.status is None:
+            return Search(partners, None)
+        status[open_] = proof.status
         return Search(partners, status)
+
+    def _start(self, theta: tuple[Tensor, ...], y: Tensor | tuple[Tensor, ...]) -> Tensor:
+        """Scores and their best matchings, all of one length.  # (B, *E), (B, *E) -> (B, 2, N)"""
+        sign = 1 if self.sense == "max" else -1
+        return torch.stack([sign * _packed(theta), _packed(y if isinstance(y, tuple) else (y,))], 1)
 
     def _time_out(self, status: Tensor, incumbent: Tensor) -> None:
         late = status == LIMIT
@@ -132,6 +154,11 @@ class SearchedMatching(QuadraticMatching):
             late,
             incumbent,
         )
+
+
+def _packed(parts: tuple[Tensor, ...]) -> Tensor:
+    """Scores, or parts of a solution, side by side.  # ((B, *E), ...) -> (B, N)"""
+    return torch.cat([part.flatten(1) for part in parts], 1)
 
 
 def indicator(partners: Tensor, like: Tensor) -> Tensor:

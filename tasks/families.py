@@ -45,8 +45,8 @@ Wrappers stand with what they wrap in that example.
   example's may be solved otherwise; the class says so.
 * **exact**: solutions are optimal. **certificate**: what `solve_with_info` returns to check that with: duals by name, or a
   bound; "by its algorithm" where optimality rests on the algorithm alone.
-* **warm start**: takes `warm_start=`; "by engine": CP-SAT, SCIP and Gurobi do. **ragged**: takes `mask=`, for instances of
-  different sizes in one batch.
+* **warm start**: takes `warm_start=`, of programs a solution with CP-SAT, SCIP and Gurobi. "second solve": that of a finite
+  difference starts where the first one ended. **ragged**: takes `mask=`, for instances of different sizes in one batch.
 * **checked against**: what its tests compare it with that was not written here (`enumeration`: all solutions, one by one).
 """
 
@@ -114,9 +114,21 @@ def takes(solver: Solver, name: str) -> bool:
     """Whether `solve`, or what it hands its keywords on to, has a parameter of that name."""
     while isinstance(solver, Wrapper):
         solver = solver.solver
+    if name == "warm_start" and isinstance(solver, ProgramSolver):
+        return True
     names = ("solve", "_paths", "_cuts", "_arguments", "_program", "solve_instance")
     methods = (getattr(solver, method, None) for method in names)
     return any(name in inspect.signature(method).parameters for method in methods if callable(method))
+
+
+def starts(solver: Solver) -> str:
+    """Who can give it a start: nobody, its caller, or the first solve of a finite difference, too."""
+    return "second solve" if takes(solver, "warm_start") and _says_where(solver) else _yes(takes(solver, "warm_start"))
+
+
+def _says_where(solver: Solver) -> bool:
+    own = type(solver).maximise_with_start is not Solver.maximise_with_start
+    return own and (not isinstance(solver, Wrapper) or _says_where(solver.solver))
 
 
 @cache
@@ -186,7 +198,7 @@ def row(name: str) -> list[str]:
         _yes(stays_on_the_device(*found)),
         _yes(solver.exact and solver.linear),
         certificate(*found),
-        "by engine" if isinstance(solver, ProgramSolver) else _yes(takes(solver, "warm_start")),
+        starts(solver),
         _yes(takes(solver, "mask")),
         ", ".join(checks) or "-",
     ]

@@ -9,9 +9,22 @@ import pytest
 import torch
 
 from solverlayers import Solver
-from solverlayers.solvers import TSP, Argmax, Assignment, Cached, GridShortestPath, HardFunction, TopK, TourSearch, kernels
+from solverlayers.solvers import (
+    TSP,
+    Argmax,
+    Assignment,
+    Async,
+    Cached,
+    GraphMatching,
+    GridShortestPath,
+    HardFunction,
+    IntegerProgram,
+    TopK,
+    TourSearch,
+    kernels,
+)
 from solverlayers.tasks.catalogue import solvers
-from solverlayers.tasks.families import certificate, independent_checks, kernels_of, page, stays_on_the_device, takes
+from solverlayers.tasks.families import certificate, independent_checks, kernels_of, page, starts, stays_on_the_device, takes
 
 PAGE = Path(__file__).parent.parent / "docs" / "families.md"
 compiled = pytest.mark.skipif(kernels.variant() == "none", reason="the table is that of a machine with the compiled kernels")
@@ -72,6 +85,12 @@ def test_keywords():
     assert takes(Cached(Assignment()), "warm_start")
     assert takes(GridShortestPath(), "mask")
     assert not takes(TopK(1), "warm_start")
+
+
+def test_starts():
+    assert starts(Assignment()) == starts(IntegerProgram()) == starts(Async(Assignment())) == "second solve"
+    assert starts(GraphMatching()) == starts(Cached(Assignment())) == "yes"  # from the caller alone
+    assert starts(GridShortestPath()) == starts(Async(TopK(1))) == "-"
 
 
 def test_references_are_read_from_the_tests(tmp_path):
