@@ -278,8 +278,8 @@ def _tangent(t: SolverTrial) -> None:
         t.same(t.solve(projected), y, "what `tangent` removes from the scores changes the solution")
 
 
-def _close(t: SolverTrial, got: Tensor, expected: Tensor, text: str) -> None:
-    differ = ((got - expected).abs() > 1e-9 * (1 + expected.abs())).reshape(t.batch, -1).any(1)
+def _close(t: SolverTrial, got: Tensor, expected: Tensor, text: str, tolerance: float = 1e-9) -> None:
+    differ = ((got - expected).abs() > tolerance * (1 + expected.abs())).reshape(t.batch, -1).any(1)
     if differ.any():
         b = int(differ.nonzero()[0, 0])
         t.fail(f"{text}: instance {b} gives {_short(got[b])} and {_short(expected[b])}.")
@@ -355,6 +355,27 @@ def _info(t: SolverTrial) -> None:
             t.fail(f"instance {b} is called optimal, but its bound is {info.bound[b]:.9g}, not {info.objective[b]:.9g}.")
 
 
+def _starts(t: SolverTrial) -> None:
+    """Solving similar scores from where a solve ended is as good as solving them anew."""
+    if "warm_start" in t.instance:
+        return
+    sign = 1 if t.solver.sense == "max" else -1
+    theta = sign * t.scores
+    y, start = t.solver.maximise_with_start(theta, **t.instance)
+    t.same(y, t.solve(t.scores), "`maximise_with_start` and `solve` differ")
+    if start is None:
+        return
+    if len(start) != t.batch:
+        t.fail(f"the start has shape {tuple(start.shape)}; its first dimension is the batch of {t.batch}.")
+    for move in (0.0, 0.01, 1.0):
+        moved = torch.where(theta.isfinite(), theta + move * torch.randn_like(theta), theta)
+        scores = t.solver.clip(sign * moved)
+        anew, again = (
+            t.objective(scores, t.solver.maximise(moved, **t.instance, **more)) for more in ({}, {"warm_start": start})
+        )
+        _close(t, again, anew, "from a start and anew, objectives differ", t.tolerance)
+
+
 def _pickle(t: SolverTrial) -> None:
     copies = {"copied": copy.deepcopy(t.solver)}
     if _importable(type(t.solver)):
@@ -393,6 +414,7 @@ SOLVER_LAWS: dict[str, Callable[[SolverTrial], None]] = {
     "padding": _padding,
     "refusals": _refusals,
     "info": _info,
+    "starts": _starts,
     "pickle": _pickle,
     "repr": _repr,
 }

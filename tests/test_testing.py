@@ -180,6 +180,21 @@ class Nameless(Argmax):
         return "a solver"
 
 
+@dataclass(frozen=True)
+class Restarting(Broken):
+    """An argmax whose starts have one fault."""
+
+    fault: str = "argmax"
+    start: str = "ignored"
+
+    def maximise(self, theta, warm_start=None, **instance):
+        return warm_start if warm_start is not None and self.start == "trusted" else super().maximise(theta, **instance)
+
+    def maximise_with_start(self, theta, **instance):
+        y = self.maximise(-theta if self.start == "another" else theta, **instance)
+        return y, y[:1] if self.start == "one for all" else y
+
+
 class Optimist(Argmax):
     def solve_with_info(self, *scores, **instance):
         info = super().solve_with_info(*scores, **instance)
@@ -267,6 +282,9 @@ SOLVERS = [
     ("refusals", Gullible(), {}, "NaN scores in instance 4 are accepted; `check` raises InstanceError."),
     ("info", Optimist(), {}, "instance 0 is called optimal, but its bound is "),
     ("info", Careless(), {}, "`objective` is not <scores, y> + offset(y): instance 0 gives "),
+    ("starts", Restarting(start="another"), {}, "`maximise_with_start` and `solve` differ: instance 0 gives "),
+    ("starts", Restarting(start="one for all"), {}, "the start has shape (1, 5); its first dimension is the batch of 5."),
+    ("starts", Restarting(start="trusted"), {}, "from a start and anew, objectives differ: instance "),
     ("pickle", Unequal(), {}, "copied, Unequal() is not equal to itself. Make the class a frozen dataclass."),
     ("repr", Nameless(), {}, "repr is a solver; it is the constructor call, as in a dataclass."),
 ]
@@ -285,6 +303,7 @@ def test_every_law_of_a_solver_can_be_broken():
 
 
 def test_a_solver_that_keeps_all_laws():
+    check_solver(Restarting(start="ignored"), shape=(5,))
     check_solver(Broken("argmax"), shape=(5,), vertices=torch.eye(5))
     check_solver(Broken("argmax"), shape=(5,), instance=masked)
 
