@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "batches.hpp"
 #include "lanes.hpp"
 #include "simd.hpp"
 
@@ -121,7 +122,7 @@ template <class T>
 int64_t solve(const Batch<T>& batch, int threads) {
   const double work = double(batch.count) * double(batch.height * batch.width) * kNanoseconds;
   const bool done = lanes::for_each_group<Alignments<T>, T>(batch, work, threads);
-  return done ? batch.count - std::count(batch.status, batch.status + batch.count, uint8_t(kSolved)) : -1;
+  return batches::unsolved(batch, done);
 }
 
 }  // namespace

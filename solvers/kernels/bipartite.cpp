@@ -13,7 +13,7 @@
 #include <numeric>
 #include <vector>
 
-#include "parallel.hpp"
+#include "batches.hpp"
 
 namespace {
 
@@ -215,7 +215,7 @@ int64_t solve_batch(const Graph& graph, const Batch<T>& batch, int threads) {
     Matcher<T> matcher(graph, batch);
     for (int64_t b = begin; b < end; ++b) matcher.solve(b);
   });
-  return done ? std::count(batch.status, batch.status + batch.count, uint8_t(1)) : -1;
+  return batches::unsolved(batch, done);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "batches.hpp"
 #include "lanes.hpp"
 #include "simd.hpp"
 
@@ -106,7 +107,7 @@ template <class T>
 int64_t solve(const Batch<T>& batch, int threads) {
   const double work = double(batch.count) * (double(batch.start[batch.nodes]) + double(batch.scores)) * kNanoseconds;
   const bool done = lanes::for_each_group<BestPaths<T>, T>(batch, work, threads);
-  return done ? batch.count - std::count(batch.status, batch.status + batch.count, uint8_t(kSolved)) : -1;
+  return batches::unsolved(batch, done);
 }
 
 }  // namespace

@@ -13,7 +13,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "parallel.hpp"
+#include "batches.hpp"
 #include "simd.hpp"
 
 namespace {
@@ -131,15 +131,14 @@ void solve_some(const Diagram& diagram, const Batch<T>& batch, int64_t first, in
 /// Returns the number of instances that have a status, or -1 if memory ran out.
 template <class T>
 int64_t solve(const Diagram& diagram, const Batch<T>& batch, int threads) {
+  constexpr int64_t together = 2 * W;
   const double nanoseconds = 2.0 * double(diagram.nodes) / W + 4.0 * double(batch.size);
-  if (double(batch.count) * nanoseconds < 200e3) threads = 1;
-  int64_t chunk = threads > 1 ? (batch.count + 4 * threads - 1) / (4 * threads) : batch.count;
-  chunk = std::max<int64_t>(1, (chunk + 2 * W - 1) / (2 * W)) * 2 * W;
-  const bool done = parallel::parallel_for((batch.count + chunk - 1) / chunk, threads, [&](int64_t k) {
-    const int64_t first = k * chunk, last = std::min(batch.count, first + chunk);
+  const int64_t groups = (batch.count + together - 1) / together;
+  const bool done = parallel::for_parts(groups, together * nanoseconds, threads, [&](int64_t begin, int64_t end) {
+    const int64_t first = begin * together, last = std::min(batch.count, end * together);
     last - first > W ? solve_some<T, 2>(diagram, batch, first, last) : solve_some<T, 1>(diagram, batch, first, last);
   });
-  return done ? std::count(batch.status, batch.status + batch.count, uint8_t(1)) : -1;
+  return batches::unsolved(batch, done);
 }
 
 }  // namespace

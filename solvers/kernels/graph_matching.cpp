@@ -2,8 +2,8 @@
 //
 // Idea. Relax permutations to doubly stochastic matrices. The gradient at a matrix is itself the cost of a linear assignment;
 // its solution is the vertex to walk towards, as far as the quadratic along the line says. The vertex nearest to where that
-// ends is improved by the best exchange of two columns until there is none, and then by a tabu search. All that starts several times: from the centre,
-// and half way to pseudo-random matchings that depend on `seed` and positions alone.
+// ends is improved by the best exchange of two columns until there is none, and then by a tabu search. All that starts several
+// times: from the centre, and half way to pseudo-random matchings that depend on `seed` and positions alone.
 //
 // The gradient is linear, so that of the next matrix is a mix of those of the last and of the vertex: one product of matrices a
 // step, with nothing but additions of rows for sparse graphs. At a permutation the same gradient gives the cost of every
@@ -244,12 +244,11 @@ class Search {
 /// Writes the column of each row (-1: none) and the status of each instance; returns how many are not solved, -1 without memory.
 /// With `settings[4]`, `partners` are matchings to start from.
 extern "C" __attribute__((visibility("default"))) int64_t solverlayers_graph_matching_search(
-    const quadratic::Batch* batch, const int64_t* settings, int64_t* partners, uint8_t* status, int64_t chunk, int threads) {
+    const quadratic::Batch* batch, const int64_t* settings, int64_t* partners, uint8_t* status, double nanoseconds, int threads) {
   const quadratic::Settings chosen{settings[0], settings[1], settings[2], settings[3], settings[4]};
-  const bool done = parallel::parallel_for((batch->count + chunk - 1) / chunk, threads, [&](int64_t c) {
+  const bool done = parallel::for_parts(batch->count, nanoseconds, threads, [&](int64_t begin, int64_t end) {
     quadratic::Search search;
-    for (int64_t b = c * chunk; b < std::min(batch->count, (c + 1) * chunk); ++b)
-      status[b] = search.solve(*batch, b, chosen, partners + b * batch->n);
+    for (int64_t b = begin; b < end; ++b) status[b] = search.solve(*batch, b, chosen, partners + b * batch->n);
   });
   if (!done) return -1;
   return batch->count - std::count(status, status + batch->count, uint8_t(quadratic::kSolved));

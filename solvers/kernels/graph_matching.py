@@ -89,11 +89,9 @@ def _call(name: str, problem: Problem, work: float, *arguments: Any) -> Tensor |
     ends = [0 if edges is None else edges.shape[2] for edges in (edges1, edges2)]
     batch = _Batch(*map(_address, tensors), count, n, m, *ends, -1.0 if problem.maximize else 1.0, problem.partial)
     status = (ctypes.c_uint8 * count)()
-    threads = torch.get_num_threads() if count * work > 200_000 else 1
-    chunk = max(count if threads == 1 else -(-count // (4 * threads)), 1)
     build = library()
     assert build is not None
-    failures = _function(build, name)(ctypes.byref(batch), *arguments, status, ctypes.c_int64(chunk), threads)
+    failures = _function(build, name)(ctypes.byref(batch), *arguments, status, ctypes.c_double(work), torch.get_num_threads())
     if failures < 0:
         raise MemoryError(f"The graph matching kernel found no memory for {count} instances of {n} x {m}.")
     return torch.tensor(status, dtype=torch.uint8) if failures else None

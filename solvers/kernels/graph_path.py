@@ -15,13 +15,9 @@ Arcs = tuple[Tensor, Tensor, Tensor]
 """Of each node v the arcs start[v] to start[v + 1] - 1, in the order of their edges: (start, other node, edge), int32."""
 
 _POINTER, _SIZE = ctypes.c_void_p, ctypes.c_int64
-_RESULTS = [*[_POINTER] * 3, _SIZE, ctypes.c_int]
-_SHARED = [*[_POINTER] * 12, *[_SIZE] * 3, ctypes.c_int, *_RESULTS[:3], ctypes.c_int]
-_function = typed("graph_path", _SHARED)
-_OWN = [*[_POINTER] * 3, ctypes.c_int, *[_POINTER] * 2, *[_SIZE] * 3, ctypes.c_int, *_RESULTS]
-_own_function = typed("graph_path_own", _OWN)
-_TOGETHER = 4096
-"""Nodes and edges of a piece of work for one thread."""
+_BATCH = [*[_SIZE] * 3, ctypes.c_int, *[_POINTER] * 3, ctypes.c_int]
+_function = typed("graph_path", [*[_POINTER] * 12, *_BATCH])
+_own_function = typed("graph_path_own", [*[_POINTER] * 3, ctypes.c_int, *[_POINTER] * 2, *_BATCH])
 FEW = 2
 """Instances up to which each is solved alone, so that no order of nodes is made."""
 
@@ -46,7 +42,7 @@ def find(
     nodes = len(outgoing[0]) - 1
     made = torch.empty(nodes, dtype=torch.int32) if order is None and len(costs) > FEW else None
     inputs: list[Tensor | bool | None] = [mask, *outgoing, *incoming, source, target, order, made]
-    return _call(costs, nodes, inputs, (), _function, distances, gains)._replace(order=order if made is None else made)
+    return _call(costs, nodes, inputs, _function, distances, gains)._replace(order=order if made is None else made)
 
 
 def find_own(
@@ -64,15 +60,13 @@ def find_own(
 
     As `find`, with `edge_index (B, 2, E)`, int64; what it holds outside the mask does not matter.
     """
-    together = max(1, _TOGETHER // (nodes + costs.shape[1] + 1))
-    return _call(costs, nodes, [mask, edge_index, directed, source, target], (together,), _own_function, distances, gains)
+    return _call(costs, nodes, [mask, edge_index, directed, source, target], _own_function, distances, gains)
 
 
 def _call(
     costs: Tensor,
     nodes: int,
     inputs: list[Tensor | bool | None],
-    tuning: tuple[int, ...],
     function: Callable[[ctypes.CDLL, torch.dtype], Callable[..., int]],
     distances: bool,
     gains: bool,
@@ -95,7 +89,6 @@ def _call(
         solution.data_ptr(),
         None if potential is None else potential.data_ptr(),
         status.data_ptr(),
-        *tuning,
         torch.get_num_threads(),
     )
     if failures < 0:

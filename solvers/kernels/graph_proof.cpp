@@ -290,11 +290,11 @@ class Prover {
 /// Improves `partners` and writes the best proved bounds and the status of each instance, kLimit where branches are left after
 /// `nodes` nodes; returns how many are not solved, -1 without memory.
 extern "C" __attribute__((visibility("default"))) int64_t solverlayers_graph_matching_prove(
-    const quadratic::Batch* batch, int64_t nodes, int64_t* partners, double* bounds, uint8_t* status, int64_t chunk, int threads) {
-  const bool done = parallel::parallel_for((batch->count + chunk - 1) / chunk, threads, [&](int64_t c) {
+    const quadratic::Batch* batch, int64_t nodes, int64_t* partners, double* bounds, uint8_t* status, double nanoseconds,
+    int threads) {
+  const bool done = parallel::for_parts(batch->count, nanoseconds, threads, [&](int64_t begin, int64_t end) {
     quadratic::Prover prover;
-    for (int64_t b = c * chunk; b < std::min(batch->count, (c + 1) * chunk); ++b)
-      status[b] = prover.solve(*batch, b, nodes, partners + b * batch->n, bounds + b);
+    for (int64_t b = begin; b < end; ++b) status[b] = prover.solve(*batch, b, nodes, partners + b * batch->n, bounds + b);
   });
   if (!done) return -1;
   return batch->count - std::count(status, status + batch->count, uint8_t(quadratic::kSolved));

@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "batches.hpp"
 #include "lanes.hpp"
 #include "simd.hpp"
 
@@ -165,7 +166,7 @@ int64_t solve(const Batch<T>& batch, int threads) {
   const double half = batch.symmetric ? 0.5 : 1;
   const double work = double(batch.count) * others * others * double(int64_t(1) << others) / 4 * half * kNanoseconds;
   const bool done = lanes::for_each_group<SubsetPaths<T>, T>(batch, work, threads);
-  return done ? batch.count - std::count(batch.status, batch.status + batch.count, uint8_t(kSolved)) : -1;
+  return batches::unsolved(batch, done);
 }
 
 }  // namespace

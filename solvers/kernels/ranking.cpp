@@ -277,14 +277,10 @@ constexpr double kNanoseconds = 5;  // for one entry, about
 /// Returns 0, 1 when memory ran out, or 2 where there is NaN.
 template <class T>
 int rank_rows(const T* scores, const uint8_t* mask, int64_t rows, int64_t n, bool descending, int threads, T* out) {
-  const double row_cost = kNanoseconds * double(n + 4);
-  const int64_t together = std::max<int64_t>(1, int64_t(50e3 / row_cost));
-  const int64_t chunks = (rows + together - 1) / together;
-  if (double(rows) * row_cost < 200e3) threads = 1;
   std::atomic<bool> nan{false};
-  const bool done = parallel::parallel_for(chunks, threads, [&](int64_t chunk) {
+  const bool done = parallel::for_parts(rows, kNanoseconds * double(n + 4), threads, [&](int64_t begin, int64_t end) {
     Workspace<T> space;
-    for (int64_t b = chunk * together; b < std::min(rows, (chunk + 1) * together); ++b) {
+    for (int64_t b = begin; b < end; ++b) {
       const uint8_t* own_mask = mask ? mask + b * n : nullptr;
       if (has_nan(scores + b * n, own_mask, n)) nan.store(true, std::memory_order_relaxed);
       else rank_row(scores + b * n, own_mask, n, descending, space, out + b * n);

@@ -125,10 +125,19 @@ inline V max(V a, V b) {
   return a > b ? a : b;
 }
 
+/// The bits of a mask register. The statement makes them a whole number: where registers are scarce, GCC 12 was seen to keep the 8
+/// or 16 bits in memory, and to read 32 from there.
+inline unsigned whole(unsigned mask) {
+#if defined(__GNUC__)
+  asm("" : "+r"(mask));
+#endif
+  return mask;
+}
+
 /// One bit per lane of a mask, lane 0 lowest.
 inline unsigned bits(Int m) {
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
-  return unsigned(_mm512_movepi32_mask((__m512i)m));
+  return whole(_mm512_movepi32_mask((__m512i)m));
 #elif defined(__AVX2__)
   return unsigned(_mm256_movemask_ps((__m256)m));
 #elif defined(__SSE2__)
@@ -142,7 +151,7 @@ inline unsigned bits(Int m) {
 
 inline unsigned bits(Long m) {
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
-  return unsigned(_mm512_movepi64_mask((__m512i)m));
+  return whole(_mm512_movepi64_mask((__m512i)m));
 #elif defined(__AVX2__)
   return unsigned(_mm256_movemask_pd((__m256d)m));
 #elif defined(__SSE2__)
@@ -191,7 +200,7 @@ inline Element<V> reduce_min(V v) {
 /// One bit per lane where `a == b`. Compilers take a detour through a vector for bits(a == b).
 inline unsigned equal_bits(Double a, Double b) {
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
-  return unsigned(_mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_EQ_OQ));
+  return whole(_mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_EQ_OQ));
 #else
   return bits(a == b);
 #endif
@@ -199,7 +208,7 @@ inline unsigned equal_bits(Double a, Double b) {
 
 inline unsigned equal_bits(Float a, Float b) {
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
-  return unsigned(_mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_EQ_OQ));
+  return whole(_mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_EQ_OQ));
 #else
   return bits(a == b);
 #endif

@@ -14,7 +14,7 @@
 #include <cmath>
 #include <limits>
 
-#include "parallel.hpp"
+#include "batches.hpp"
 #include "simd.hpp"
 
 namespace {
@@ -238,15 +238,8 @@ constexpr double kNanoseconds = 4;  // for one city with another in one move of 
 
 /// Returns the number of instances that were not solved, or -1 if memory ran out.
 int64_t solve(const Batch& batch, int threads) {
-  const double cities = double(batch.cities), work = double(batch.count * batch.starts) * cities * cities * cities * kNanoseconds;
-  if (work < 200e3) threads = 1;
-  const int64_t chunk = threads > 1 ? (batch.count + 4 * threads - 1) / (4 * threads) : std::max<int64_t>(1, batch.count);
-  const bool done = parallel::parallel_for((batch.count + chunk - 1) / chunk, threads, [&](int64_t k) {
-    Search search(batch);
-    const int64_t last = std::min(batch.count, (k + 1) * chunk);
-    for (int64_t b = k * chunk; b < last; ++b) search.solve(b);
-  });
-  return done ? batch.count - std::count(batch.status, batch.status + batch.count, uint8_t(kSolved)) : -1;
+  const double cities = double(batch.cities), work = double(batch.starts) * cities * cities * cities;
+  return batches::solve_each<Search>(batch, 100 + work * kNanoseconds, threads);
 }
 
 }  // namespace

@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "parallel.hpp"
+#include "batches.hpp"
 #include "simd.hpp"
 
 namespace {
@@ -144,15 +144,8 @@ constexpr double kNanoseconds = 0.1;  // for one transition in one step of one i
 /// Returns the number of instances that were not solved, or -1 if memory ran out.
 template <class T>
 int64_t solve(const Batch<T>& batch, int threads) {
-  const double work = double(batch.count * batch.steps) * double(batch.states) * double(batch.states + 50) * kNanoseconds;
-  if (work < 200e3) threads = 1;
-  const int64_t chunk = threads > 1 ? (batch.count + 4 * threads - 1) / (4 * threads) : std::max<int64_t>(1, batch.count);
-  const bool done = parallel::parallel_for((batch.count + chunk - 1) / chunk, threads, [&](int64_t k) {
-    Chain<T> chain(batch);
-    const int64_t last = std::min(batch.count, (k + 1) * chunk);
-    for (int64_t b = k * chunk; b < last; ++b) chain.solve(b);
-  });
-  return done ? batch.count - std::count(batch.status, batch.status + batch.count, uint8_t(kSolved)) : -1;
+  const double states = double(batch.states), work = double(batch.steps) * states * (states + 50);
+  return batches::solve_each<Chain<T>>(batch, 100 + work * kNanoseconds, threads);
 }
 
 }  // namespace
