@@ -6,7 +6,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -42,7 +42,13 @@ class Config:
     test_size: int  # unseen instances, measured after every epoch
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "lr", "train_size", "test_size"):
+        self._positive("epochs", "batch", "lr", "train_size", "test_size")
+        for each in fields(self):
+            if each.type == "int" and getattr(self, each.name) < 0:
+                raise ValueError(f"setting {each.name}={getattr(self, each.name)}; it must not be negative.")
+
+    def _positive(self, *names: str) -> None:
+        for name in names:
             if not getattr(self, name) > 0:
                 raise ValueError(f"setting {name}={getattr(self, name)!r}; it must be positive.")
 

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -28,6 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SpecError as error:
         print(f"solverlayers: {error}", file=sys.stderr)
         return 2
+    except OSError as error:  # a folder that is not to be written, a disk that is full
+        print(f"solverlayers: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("\nstopped; the same command with --resume goes on from the last epoch.", file=sys.stderr)
         return 130
@@ -37,7 +41,8 @@ def parser() -> argparse.ArgumentParser:
     """All commands and options."""
     top = argparse.ArgumentParser(prog="solverlayers", description="Solvers as differentiable layers: train, compare, check.")
     top.add_argument("--version", action="version", version=_version())
-    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    whole_names = partial(argparse.ArgumentParser, allow_abbrev=False)  # `--device cuda` would be taken for `--devices`
+    commands = top.add_subparsers(required=True, metavar="COMMAND", parser_class=whole_names)
 
     listing = commands.add_parser("list", help="tasks, solvers and rules, one line each")
     listing.set_defaults(command=_list)

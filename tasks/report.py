@@ -14,6 +14,8 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
+from .specs import SpecError
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -128,7 +130,15 @@ def write_result(run: Run, task: Task, folder: Path, together: Sequence[int] = (
 
 def read_result(folder: Path) -> dict[str, Any]:
     """What `write_result` wrote."""
-    return json.loads((folder / "result.json").read_text())
+    return read_json(folder / "result.json")
+
+
+def read_json(file: Path) -> Any:
+    """The content of a file; raises SpecError, which names it, if it is none."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SpecError(f"{file} cannot be read ({error}). Remove it, or the folder that it is in.") from error
 
 
 def write_json(file: Path, content: Any) -> None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import json
 import logging
 import os
 import re
 import warnings
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
+from .report import read_json, write_json
 from .specs import (
     SpecError,
     choose,
@@ -28,7 +29,7 @@ from .specs import (
 )
 
 if TYPE_CHECKING:
-    from lightning.pytorch import Callback, LightningModule
+    from lightning.pytorch import Callback, LightningModule, Trainer
 
     from solverlayers.estimators import Estimator
     from solverlayers.losses import SolverLoss
@@ -89,6 +90,8 @@ class Run:
                 preset = value
             else:
                 settings = [*(settings or []), part]
+        if not 0 <= (seed or 0) < 2**32:
+            raise SpecError(f"--seed {seed}: a seed is a whole number from 0 to {2**32 - 1}.")
         task = choose("task", task, TASKS)
         kind = task_class(task)
         preset = choose("preset", preset or "quick", kind.presets)
@@ -156,7 +159,7 @@ class Run:
     def save(self, folder: Path) -> None:
         """Write `run.json`, from which the run can be resumed."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "run.json").write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+        write_json(folder / "run.json", dataclasses.asdict(self))
 
     @classmethod
     def load(cls, folder: Path) -> Run:
@@ -164,7 +167,7 @@ class Run:
         file = folder / "run.json"
         if not file.exists():
             raise SpecError(f"{folder} holds no run to resume (there is no run.json in it).")
-        stored = json.loads(file.read_text())
+        stored = read_json(file)
         stored["config"] = {key: tuple(v) if isinstance(v, list) else v for key, v in stored["config"].items()}
         return cls(**stored)
 
@@ -258,17 +261,31 @@ Module = TypeVar("Module", bound="LightningModule")
 
 
 def _fit(run: Run, folder: Path, hardware: Hardware, build: Callable[[], Module]) -> Module | None:
-    from lightning.pytorch import Trainer, seed_everything
+    from lightning.pytorch import seed_everything
 
     last = folder / "checkpoints" / "last.ckpt"
     if last.exists() and not (folder / "run.json").exists():
         raise SpecError(f"{folder} holds checkpoints but no run.json, so nobody knows whose they are; choose another folder.")
+    if last.exists() and not zipfile.is_zipfile(last):  # half a file
+        raise SpecError(f"{last} is damaged, as by a disk that was full. Remove it, and the run begins anew.")
     with quiet():
         if is_main_process():
             run.save(folder)
         seed_everything(run.seed, verbose=False)
         module = build()
-        trainer = Trainer(
+        trainer = _trainer(run, folder, hardware)
+        trainer.fit(module, ckpt_path=str(last) if last.exists() else None)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return module.eval() if trainer.is_global_zero else None
+
+
+def _trainer(run: Run, folder: Path, hardware: Hardware) -> Trainer:
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+    from lightning.pytorch import Trainer
+
+    try:
+        return Trainer(
             accelerator="auto",
             devices=int(hardware.devices) if re.fullmatch(r"-?\d+", hardware.devices) else hardware.devices,
             num_nodes=hardware.num_nodes,
@@ -280,10 +297,8 @@ def _fit(run: Run, folder: Path, hardware: Hardware, build: Callable[[], Module]
             enable_model_summary=False,
             num_sanity_val_steps=0,
         )
-        trainer.fit(module, ckpt_path=str(last) if last.exists() else None)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    return module.eval() if trainer.is_global_zero else None
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        raise SpecError(f"--devices {hardware.devices} --strategy {hardware.strategy}: {error}") from error
 
 
 def _callbacks(folder: Path, progress: bool) -> list[Callback]:

@@ -42,6 +42,7 @@ class Config(base.Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._positive("n", "width", "bits")
         object.__setattr__(self, "network", choose("network", self.network, NETWORKS))
 
 

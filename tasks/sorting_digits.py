@@ -49,6 +49,7 @@ class Config(base.Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._positive("n", "digits", "channels")
         object.__setattr__(self, "solver", choose("solver", self.solver, SOLVERS))
         if not 1 < self.n <= 10**self.digits:
             raise ValueError(

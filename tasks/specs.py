@@ -44,8 +44,8 @@ def final_classes(module: types.ModuleType, base: type) -> dict[str, type]:
 
 
 def spec_name(cls: type) -> str:
-    """`StraightThrough` is `straight_through`, `DAB` is `dab`, and `FenchelYoungLoss` is `fenchel_young`."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower().removesuffix("_loss")
+    """`StraightThrough` is `straight_through`, `DAB` is `dab`, and `SPOPlusLoss` is `spo_plus`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", cls.__name__).lower().removesuffix("_loss")
 
 
 def loss_target(cls: type[SolverLoss]) -> str | None:

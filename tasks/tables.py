@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .comparing import cell, summarise
+from .report import read_json
 from .running import TASKS, task_class
 from .specs import SpecError
 
@@ -47,7 +47,7 @@ def collect(roots: Iterable[Path]) -> list[Found]:
     files = sorted({file for root in roots for file in root.rglob("*.json")})
     found = []
     for file in files:
-        content = json.loads(file.read_text())
+        content = read_json(file)
         if isinstance(content, dict) and content.get("task") in TASKS and "metrics" in content:
             found.append(Found(content, file.parent if file.name == "result.json" else None))
     if not found:

@@ -50,6 +50,7 @@ class Config(latent_images.Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._positive("categories", "latents")
         if self.committed and not 1 / self.categories <= self.committed < 1:
             raise ValueError(f"setting committed={self.committed!r}; it must be 0, or from 1/categories to below 1.")
 

@@ -68,6 +68,7 @@ def test_list_names_everything_and_imports_no_training_code(tmp_path: Path) -> N
             ["run", "sorting", "--resume"],
             "runs/sorting/dab-seed0 holds no run to resume (there is no run.json in it).",
         ),
+        (["run", "sorting", "--seed", "-1"], "--seed -1: a seed is a whole number from 0 to 4294967295."),
     ],
 )
 def test_what_means_nothing_is_refused_in_one_line(
@@ -145,6 +146,54 @@ def test_a_killed_run_resumes_where_it_was(tmp_path: Path, capsys: pytest.Captur
     assert main(["run", "sorting", "--out", str(folder), "--resume"]) == 0  # finished: only the table again
     assert capsys.readouterr().out == captured.out
     assert (folder / "result.json").stat().st_mtime_ns == written
+
+
+def test_damaged_files_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    running.Run.make("sorting", settings=TINY).save(folder)
+    resume = ["run", "sorting", "--out", str(folder), "--resume", "--no-progress"]
+    checkpoint.write_bytes(b"half")
+    assert main(resume) == 2
+    assert capsys.readouterr().err == (
+        f"solverlayers: {checkpoint} is damaged, as by a disk that was full. Remove it, and the run begins anew.\n"
+    )
+    for name, command in (("run.json", resume), ("result.json", ["report", str(folder)])):
+        (folder / name).write_text("{")
+        assert main(command) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"solverlayers: {folder / name} cannot be read (Expecting property name")
+        assert said.endswith("). Remove it, or the folder that it is in.\n")
+        (folder / name).unlink()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert main(["run", "sorting", *options(*TINY), "--out", str(tmp_path / "file" / "run")]) == 1
+    assert capsys.readouterr().err == f"solverlayers: [Errno 20] Not a directory: '{tmp_path / 'file' / 'run'}'\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "start"),
+    [
+        (["--devices", "none"], "solverlayers: --devices none --strategy auto: "),
+        (["--strategy", "none"], "solverlayers: --devices 1 --strategy none: You selected an invalid strategy name"),
+    ],
+)
+def test_hardware_that_is_none_is_refused_in_one_line(
+    words: list[str], start: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "sorting", *options(*TINY), *words, "--out", str(tmp_path / "run")]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(start)
+    assert said.count("\n") == 1
+
+
+def test_options_are_written_out(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):  # not taken for --devices
+        main(["run", "sorting", "--device", "cuda"])
+    assert "unrecognized arguments: --device cuda" in capsys.readouterr().err
 
 
 def test_compare_writes_a_table_and_does_nothing_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -135,12 +135,20 @@ def test_an_empty_list_of_rules_is_refused() -> None:
         ("fresh=3", "setting fresh=3 is a whole number; expected True or False."),
         ("epochs=-1", "setting epochs=-1; it must be positive."),
         ("lr=0", "setting lr=0; it must be positive."),
+        ("n=-3", "setting n=-3; it must not be negative."),
+        ("bits=0", "setting bits=0; it must be positive."),
     ],
 )
 def test_bad_settings_are_refused(setting: str, message: str) -> None:
     with pytest.raises(specs.SpecError) as caught:
         Run.make("sorting", settings=[setting])
     assert str(caught.value) == message
+
+
+def test_a_number_that_may_be_zero_is_not_negative() -> None:
+    assert Run.make("autoencoder", settings=["code=argmax", "centroid=0"]).config["centroid"] == 0
+    with pytest.raises(specs.SpecError, match=r"^setting centroid=-1; it must not be negative\.$"):
+        Run.make("autoencoder", settings=["code=argmax", "centroid=-1"])
 
 
 def test_settings_change_the_preset() -> None:
