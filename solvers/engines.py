@@ -64,7 +64,9 @@ class Engine(ABC):
     def minimise(self, program: Program, costs: np.ndarray, seconds: float | None, start: np.ndarray | None = None) -> Answer:
         """The best `x`, after `seconds` at most; NaN in `start` is unknown."""
         if start is not None and not self.hints:
-            raise ValueError(f"{type(self).__name__} takes no `warm_start`. Use CPSAT(), SCIP() or Gurobi(), or leave it out.")
+            raise ValueError(
+                f"{type(self).__name__} takes no solution as `warm_start`. Use CPSAT(), SCIP() or Gurobi(), or leave it out."
+            )
         largest = np.abs(costs).max(initial=0.0)
         scale = 1.0 if largest == 0 else 2.0 ** (math.floor(math.log2(_TOP)) - math.frexp(largest)[1])
         answer = self._minimise(program, costs * scale, seconds, start)
@@ -95,7 +97,7 @@ def _rounded(program: Program, x: np.ndarray | None) -> np.ndarray | None:
 
 @dataclass(frozen=True)
 class HiGHS(Engine):
-    """HiGHS, as SciPy ships it (`scipy.optimize.milp`): mixed-integer programs of any kind. No warm start, no prices."""
+    """HiGHS, as SciPy ships it (`scipy.optimize.milp`): mixed-integer programs of any kind. No hints, no prices."""
 
     def _minimise(self, program: Program, costs: np.ndarray, seconds: float | None, start: np.ndarray | None) -> Answer:
         from scipy.optimize import Bounds, LinearConstraint, milp

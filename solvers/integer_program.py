@@ -197,9 +197,8 @@ class IntegerProgram(LinearConstraints):
         engine, time_limit: who solves, and how long at most; see ProgramSolver and `engines`.
 
     Instance data: `A` (B, m, n), `b` (B, m), `A_eq`, `b_eq`, for what is not a field; `mask` (B, n), False for a variable that
-    is 0; `warm_start` (B, n), for engines that take it. Raises InfeasibleError, naming the instance, where there is no
-    solution; InstanceError where the objective is unbounded; SolverTimeoutError, with the best solutions found, when time is
-    up.
+    is 0; `warm_start`, see ProgramSolver. Raises InfeasibleError, naming the instance, where there is no solution;
+    InstanceError where the objective is unbounded; SolverTimeoutError, with the best solutions found, when time is up.
 
     >>> solver = IntegerProgram(A=[[2, 3, 4]], b=[6], sense="max")
     >>> solver(torch.tensor([[3.0, 4.0, 5.0], [1.0, 9.0, 2.0]]))

@@ -29,8 +29,8 @@ class _Found(NamedTuple):
 class _Start(NamedTuple):
     """What an instance starts from."""
 
-    y: np.ndarray | None = None  # (n,), a hint for the engine
-    settled: bool = False  # whether `y` is known to be optimal
+    y: np.ndarray | None = None  # (n,), for the engine to try
+    settled: bool = False  # whether it is known to be optimal, which needs no engine
 
 
 _NEAR = 0.05
@@ -155,7 +155,7 @@ class ProgramSolver(Solver):
 
     def _answer(self, program: Program, costs: np.ndarray, start: _Start) -> Answer:
         if start.y is not None and start.settled:
-            return Answer(Status.OPTIMAL, start.y, float(costs @ start.y))
+            return Answer(Status.OPTIMAL, start.y, float(costs @ start.y))  # without auxiliary variables
         more = len(program.lower) - costs.size
         objective = np.concatenate([costs, np.zeros(more)])
         hint = None if start.y is None else np.concatenate([start.y, np.full(more, np.nan)])

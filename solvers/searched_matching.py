@@ -121,24 +121,25 @@ class SearchedMatching(QuadraticMatching):
                 f"{', as any may stay alone' if problem.partial else ''}; proofs reach {graph_proof.LARGEST}. Use "
                 f"{type(self).__name__.removeprefix('Exact')}, whose `solve_with_info` has a bound."
             )
-        now = _packed(scores)
-        if warm_start is None or warm_start.shape != (len(now), 2, now.shape[1]):
-            found = self._search(problem, warm_start)
-            return Search(*graph_proof.prove(problem, found.partners, nodes)[:2])
-        before, y = warm_start.unbind(1)
-        pairs = y[:, : problem.scores[0].numel()].view_as(problem.scores)
+        packed = _packed(scores)
+        if warm_start is not None and warm_start.shape == (len(packed), 2, packed.shape[1]):
+            return self._proved_again(problem, packed, nodes, *warm_start.unbind(1))
+        found = self._search(problem, warm_start)
+        return Search(*graph_proof.prove(problem, found.partners, nodes)[:2])
+
+    def _proved_again(self, problem: Problem, scores: Tensor, nodes: int, before: Tensor, y: Tensor) -> Search:
+        """The same, from matchings `y` that are the best at the scores `before`; all packed.  # (B, N)"""
         sign = 1 if self.sense == "min" else -1
-        open_ = greatest_gain(sign * now, sign * before, y) != 0
-        # Searching from one good matching is as good as from several, and proving takes most of the time.
+        unsettled = greatest_gain(sign * scores, sign * before, y) != 0
+        pairs = y[:, : problem.scores.shape[1] * problem.scores.shape[2]].view_as(problem.scores)
         found = replace(self, restarts=1)._search(problem, pairs)  # type: ignore[type-var]
-        partners, status = self.partners(pairs), torch.zeros_like(open_, dtype=torch.uint8)
-        some: dict[str, Any] = {name: t[open_] for name, t in problem._asdict().items() if isinstance(t, Tensor)}
-        proof = graph_proof.prove(problem._replace(**some), found.partners[open_], nodes)
-        partners[open_] = proof.partners
+        some: dict[str, Any] = {name: t[unsettled] for name, t in problem._asdict().items() if isinstance(t, Tensor)}
+        proof = graph_proof.prove(problem._replace(**some), found.partners[unsettled], nodes)
+        partners = self.partners(pairs)
+        partners[unsettled] = proof.partners
         if proof.status is None:
             return Search(partners, None)
-        status[open_] = proof.status
-        return Search(partners, status)
+        return Search(partners, torch.zeros_like(unsettled, dtype=torch.uint8).masked_scatter(unsettled, proof.status))
 
     def _start(self, theta: tuple[Tensor, ...], y: Tensor | tuple[Tensor, ...]) -> Tensor:
         """Scores and their best matchings, all of one length.  # (B, *E), (B, *E) -> (B, 2, N)"""

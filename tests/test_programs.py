@@ -224,7 +224,7 @@ def test_warm_starts(engine):
 
 def test_engines_without_warm_start_say_so():
     with pytest.raises(
-        ValueError, match=r"^HiGHS takes no `warm_start`. Use CPSAT\(\), SCIP\(\) or Gurobi\(\), or leave it out.$"
+        ValueError, match=r"^HiGHS takes no solution as `warm_start`. Use CPSAT\(\), SCIP\(\) or Gurobi\(\), or leave it out.$"
     ):
         IntegerProgram()(torch.ones(1, 2), warm_start=torch.ones(1, 2))
 

@@ -230,9 +230,14 @@ def test_many_gradients_at_once(monkeypatch):
 
 
 def test_empty_batches():
-    for solver in (knapsack(HiGHS()), knapsack(CPSAT())):
-        (y,), (grad,) = pass_through(solver, Blackbox(1.0), [torch.zeros(0, 8)], [torch.zeros(0, 8)])
-        assert y.shape == grad.shape == (0, 8)
+    for solver, shape, instance in (
+        (knapsack(CPSAT()), (0, 8), {}),
+        (ExactQuadraticAssignment(), (0, 3, 3), {"flows": torch.zeros(0, 3, 3), "distances": torch.zeros(0, 3, 3)}),
+    ):
+        (y,), (grad,) = pass_through(solver, Blackbox(1.0), [torch.zeros(shape)], [torch.zeros(shape)], **instance)
+        assert y.shape == grad.shape == shape
+        start = solver.maximise_with_start(torch.zeros(shape), **instance)[1]
+        assert solver.maximise(torch.ones(shape), **instance, warm_start=start).shape == shape
 
 
 def test_failures_and_starts(monkeypatch):
