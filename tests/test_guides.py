@@ -9,7 +9,7 @@ import pytest
 import torch
 
 DOCS = Path(__file__).parent.parent / "docs"
-GUIDES = ("extend.md", "benchmark-files.md")
+GUIDES = ("extend.md", "benchmark-files.md", "recipes.md")
 
 
 def blocks(name):
@@ -27,6 +27,17 @@ def test_code_runs(name, capsys):
         said = capsys.readouterr().out
         assert said.startswith("Reversed breaks the law 'optimality': instance 0 has objective ")
         assert "It is the worst: is `sense = 'min'` right?" in said
+
+
+def test_what_other_libraries_are_told_runs():
+    """The last column of the tables of recipes, each call for itself."""
+    torch.manual_seed(0)
+    scope = {"__name__": "__main__"}
+    exec(blocks("recipes.md")[0], scope)
+    calls = re.findall(r"^\| .+ \| `([^`]+)` \|$", (DOCS / "recipes.md").read_text(), flags=re.MULTILINE)
+    assert len(calls) > 35
+    for call in calls:
+        assert eval(compile(call, call, "eval"), dict(scope)) is not None, call
 
 
 def test_a_solver_takes_less_than_thirty_lines():
