@@ -1,16 +1,37 @@
 // Linear assignment: a batch of dense, square or rectangular cost matrices.
 //
 // Matrices up to 8 x 8 are solved by dynamic programming over sets of columns, one instance in each lane (subset_matching.hpp);
-// others along shortest augmenting paths, with vectors inside an instance (path_matching.hpp). Sums are float64 in both, and
-// equal costs are resolved towards low column numbers, so the answer is the same with every vector width.
+// others along shortest augmenting paths, with vectors inside an instance: rows of up to 32 costs in registers
+// (short_matching.hpp), longer ones, and those that may be skipped or masked, in memory (path_matching.hpp). Sums are float64
+// everywhere, and equal costs are resolved in an order that does not depend on the width of vectors, nor does the answer.
 #include "parallel.hpp"
 #include "path_matching.hpp"
 #include "samples.hpp"
+#include "short_matching.hpp"
 #include "subset_matching.hpp"
 
 namespace {
 
 using namespace assignment;
+
+template <class Matching, class T>
+void match_each(const Batch<T>& batch, int64_t first, int64_t last) {
+  Matching matching;
+  for (int64_t b = first; b < last; ++b) matching.solve(batch, b);
+}
+
+/// False where rows are not short, or not as ShortMatching takes them.
+template <class T>
+bool match_short(const Batch<T>& batch, int64_t first, int64_t last) {
+  const int64_t length = std::max(batch.n, batch.m);
+  if (batch.mask || batch.skip_row || length < 1) return false;
+  if (length <= 8) match_each<ShortMatching<8>>(batch, first, last);
+  else if (length <= 16) match_each<ShortMatching<16>>(batch, first, last);
+  else if (length <= 24) match_each<ShortMatching<24>>(batch, first, last);
+  else if (length <= 32) match_each<ShortMatching<32>>(batch, first, last);
+  else return false;
+  return true;
+}
 
 template <class T>
 void solve_range(const Batch<T>& batch, int64_t first, int64_t last) {
@@ -18,18 +39,10 @@ void solve_range(const Batch<T>& batch, int64_t first, int64_t last) {
   if (small && !batch.mask && !batch.skip_row && !batch.column_duals) {
     SubsetMatching matching;
     for (int64_t b = first; b < last; b += kLanes) matching.solve(batch, b, int(std::min<int64_t>(kLanes, last - b)));
-  } else {
-    // The longer side is the row inside, unless rows may be skipped; padding can only make a row shorter.
-    const int64_t length = batch.skip_row || batch.mask ? 0 : std::max(batch.n, batch.m);
-    switch (simd::padded<double>(length) / kLanes) {
-      case 1: return match_by_paths<1, double>(batch, first, last);
-      case 2: return match_by_paths<2, double>(batch, first, last);
-      case 3: return match_by_paths<3, double>(batch, first, last);
-      case 4: return match_by_paths<4, double>(batch, first, last);
-    }
+  } else if (!match_short(batch, first, last)) {
     using Costs = std::conditional_t<std::is_same_v<T, float>, float, double>;  // read more often than computed with
-    if (batch.skip_column) match_by_paths<0, double>(batch, first, last);
-    else match_by_paths<0, Costs>(batch, first, last);
+    if (batch.skip_column) match_by_paths<double>(batch, first, last);
+    else match_by_paths<Costs>(batch, first, last);
   }
 }
 

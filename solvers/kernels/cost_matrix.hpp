@@ -36,8 +36,7 @@ struct Batch {
 /// Costs to minimise, kept as C: padded with infinity, which also stands for pairs that are forbidden.
 ///
 /// Inside, "rows" are the side that is matched completely: the caller's rows, or its columns if there are fewer of them.
-/// `kVectors` is the length of a row in vectors of float64 where it is small, so that loops over a row are unrolled; 0: any.
-template <int kVectors, class C>
+template <class C>
 class CostMatrix {
  public:
   int rows, columns;    // rows to match, length of a row
@@ -102,10 +101,10 @@ class CostMatrix {
   }
 
   /// The length of a row in whole vectors of float64.
-  int width() const { return kVectors ? kVectors * kLanes : width_; }
+  int width() const { return width_; }
 
   /// How far rows are apart: whole vectors of C.
-  int stride() const { return kVectors ? kVectors * kLanes : stride_; }
+  int stride() const { return stride_; }
 
   C* row(int i) { return cost_ + int64_t(i) * stride(); }
   const C* row(int i) const { return cost_ + int64_t(i) * stride(); }
@@ -117,7 +116,6 @@ class CostMatrix {
   }
 
  private:
-  static_assert(!kVectors || std::is_same_v<C, double>, "short rows are kept as float64");
   using V = simd::Vector<C>;
 
   int width_, stride_;

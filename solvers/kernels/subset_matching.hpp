@@ -60,20 +60,43 @@ class SubsetMatching {
   }
 
   void tabulate(int n) {
-    least_[0] = Double{};
-    for (int set = 1; set < 1 << n; ++set) {
-      const Double* row = cost_ + (__builtin_popcount(set) - 1) * n;
-      int rest = set, j = __builtin_ctz(rest);
-      Double least = least_[set ^ (1 << j)] + row[j];
-      simd::Long last = simd::Long{} + j;
-      while (rest &= rest - 1) {
-        j = __builtin_ctz(rest);
-        const Double with = least_[set ^ (1 << j)] + row[j];
-        last = with < least ? simd::Long{} + j : last;
-        least = simd::min(with, least);
+    if (n == 1) tabulate<1>(n);
+    else if (n == 2) tabulate<2>(n);
+    else tabulate<3>(n);
+  }
+
+  /// Sets that differ in the first kLow columns alone are taken together, which keeps them in registers.
+  template <int kLow>
+  void tabulate(int n) {
+    constexpr int kBlock = 1 << kLow;
+    for (int high = 0; high < 1 << n; high += kBlock) {
+      const int row = (__builtin_popcount(high) - 1) * n;  // costs of the last row of the set without low columns
+      Double least[kBlock];
+      simd::Long last[kBlock];
+#pragma GCC unroll 8
+      for (int low = 0; low < kBlock; ++low) least[low] = broadcast<Double>(kInfinity), last[low] = simd::Long{};
+      if (!high) least[0] = Double{};
+      for (int rest = high; rest; rest &= rest - 1) {
+        const int j = __builtin_ctz(rest);
+        const Double* before = least_ + (high ^ (1 << j));
+#pragma GCC unroll 8
+        for (int low = 0; low < kBlock; ++low) {
+          const Double with = before[low] + cost_[row + __builtin_popcount(low) * n + j];
+          last[low] = with < least[low] ? simd::Long{} + j : last[low];
+          least[low] = simd::min(with, least[low]);
+        }
       }
-      least_[set] = least;
-      last_[set] = last;
+#pragma GCC unroll 8
+      for (int low = 1; low < kBlock; ++low)
+#pragma GCC unroll 3
+        for (int j = kLow - 1; j >= 0; --j) {
+          if (!(low >> j & 1)) continue;
+          const Double with = least[low ^ (1 << j)] + cost_[row + __builtin_popcount(low) * n + j];
+          last[low] = with <= least[low] ? simd::Long{} + j : last[low];  // of equals the lowest column
+          least[low] = simd::min(with, least[low]);
+        }
+#pragma GCC unroll 8
+      for (int low = 0; low < kBlock; ++low) least_[high + low] = least[low], last_[high + low] = last[low];
     }
   }
 };
