@@ -11,8 +11,8 @@ from torch import Tensor
 from . import library, typed
 
 SOLVED, INFEASIBLE, INVALID = 0, 1, 2
-SMALL = 8
-"""Square matrices up to this size are solved without duals."""
+SMALL = 20
+"""For square matrices up to this size a start saves less time than it takes to keep it."""
 
 _NANOSECONDS_PER_ENTRY = 4
 _ARGUMENTS = [*[ctypes.c_void_p] * 5, *[ctypes.c_int64] * 3, ctypes.c_int, *[ctypes.c_void_p] * 4, ctypes.c_int64, ctypes.c_int]
