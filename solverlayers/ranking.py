@@ -148,6 +148,11 @@ class AveragePrecisionLoss(nn.Module):
 
 
 def _check_ranker(loss: nn.Module, ranker: SolverLayer) -> None:
+    if not isinstance(ranker, SolverLayer):
+        raise TypeError(
+            f"{type(loss).__name__}: ranker is {ranker!r}; expected a layer, such as "
+            f"SolverLayer(Ranking(descending=True), Blackbox(step=1.0))."
+        )
     if ranker.solver.sense != "min":
         raise ValueError(
             f"{type(loss).__name__}: the ranker's solver is {ranker.solver!r}, which gives the best score the last rank; the "

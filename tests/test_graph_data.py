@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -87,6 +88,19 @@ def match_points(x1, x2):
     scores = torch.exp(-gap.square().sum(3) / 0.005)
     everyone = pair_mask(*[torch.ones(x.shape[:2], dtype=torch.bool) for x in (x1, x2)])
     return GraphMatching()(torch.zeros(everyone.shape), scores, edge_index1=edges1, edge_index2=edges2, mask=everyone)[0]
+
+
+def test_attributes_that_graphs_do_not_have():
+    batch = SimpleNamespace(
+        edge_index=torch.zeros(2, 1, dtype=torch.long), batch=torch.zeros(1, dtype=torch.long), num_graphs=1
+    )
+    message = (
+        "from_pyg: the batch has no `x`. Name attributes that its graphs have: `vertices=` those with a row for each vertex, "
+        "('x',) if nothing is said, `edges=` those with a row for each edge."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        from_pyg(batch)
+    assert from_pyg(batch, vertices=()).vertices == {}
 
 
 def test_moved_points_are_found_again():

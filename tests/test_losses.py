@@ -5,6 +5,7 @@ import pickle
 import re
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 from cases import SOLVERS
@@ -575,6 +576,21 @@ def test_skipped_instances_have_no_loss():
             lambda: losses.FenchelYoungLoss(Argmax(), samples=0),
             ValueError,
             "FenchelYoungLoss: samples=0 and sigma=1.0; both must be positive.",
+        ),
+        (
+            lambda: losses.SPOPlusLoss(Argmax())(torch.zeros(2, 3), np.zeros((2, 3))),
+            TypeError,
+            "SPOPlusLoss: `true_scores` is a ndarray; expected a tensor. Use `torch.as_tensor`.",
+        ),
+        (
+            lambda: losses.SPOPlusLoss(Argmax())(np.zeros((2, 3)), torch.zeros(2, 3)),
+            TypeError,
+            "Argmax: the scores are ndarray; expected a tensor with a batch dimension. Use `torch.as_tensor`.",
+        ),
+        (
+            lambda: losses.regret(Argmax(), torch.zeros(3, 4), torch.zeros(2, 4)),
+            ValueError,
+            "regret: the scores have shape (3, 4) and the true scores (2, 4); expected one for each.",
         ),
         (
             lambda: losses.PerturbationGradientLoss(Argmax(), sigma=-1.0),

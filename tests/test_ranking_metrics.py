@@ -178,6 +178,15 @@ def test_a_loss_teaches_scores_to_rank():
     assert ranking.average_precision(DESCENDING(scores), relevant).mean() > 0.9
 
 
+def test_a_ranker_is_a_layer():
+    message = (
+        "RecallLoss: ranker is Ranking(descending=True); expected a layer, such as SolverLayer(Ranking(descending=True), "
+        "Blackbox(step=1.0))."
+    )
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        ranking.RecallLoss(Ranking(descending=True))
+
+
 def test_ranks_must_count_from_the_best():
     message = (
         "RecallLoss: the ranker's solver is Ranking(descending=False), which gives the best score the last rank; the metrics "

@@ -584,6 +584,45 @@ def test_wrong_arguments(build, message):
         build()
 
 
+@pytest.mark.parametrize("relaxation", [*VECTORS, *MATRICES, *GRIDS], ids=repr)
+def test_nan_is_not_taken_for_a_forbidden_entry(relaxation):
+    """It makes NaN of its instance (of its own entry, where each is for itself), of no other, and not from outside the mask."""
+    x = draw(relaxation, (3, 4, 4) if relaxation.event_dim == 2 else (3, 4))[0]
+    expected = relaxation(x)
+    mask = torch.ones_like(x, dtype=torch.bool)
+    x[1].view(-1)[2] = torch.nan
+    y = relaxation(x)
+    assert torch.equal(y[[0, 2]], expected[[0, 2]])
+    assert y[1].isnan().all() or (relaxation.separable and y[1].isnan().tolist() == [False, False, True, False])
+    assert relaxation(x, mask).isnan().equal(y.isnan())
+    mask[1].view(-1)[2] = False
+    assert relaxation(x, mask).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("scores", "error", "message"),
+    [
+        (np.ones(3), TypeError, "the scores are a ndarray; expected a tensor of floating point numbers."),
+        (torch.arange(3), TypeError, "the scores are of type torch.int64; expected a tensor of floating point numbers."),
+        (torch.tensor(1.0), ValueError, "the scores have shape (); an instance has 1 dimensions."),
+    ],
+    ids=["numpy", "whole numbers", "a number"],
+)
+def test_wrong_scores(scores, error, message):
+    with pytest.raises(error, match=f"^{re.escape('SoftRank(strength=0.1): ' + message)}$"):
+        SoftRank(0.1)(scores)
+
+
+@pytest.mark.parametrize("relaxation", [3, Softmax], ids=repr)
+def test_what_is_no_relaxation(relaxation):
+    message = (
+        f"StraightThrough: relaxation is {relaxation!r}; expected a relaxation such as Softmax() (with the brackets), a "
+        f"function or module of the scores, or None."
+    )
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        StraightThrough(relaxation)
+
+
 def test_ranks_of_something_else():
     message = "Ranks: permutation is Softmax(temperature=1.0); expected NeuralSort or SoftSort."
     with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):

@@ -42,6 +42,8 @@ class SolverLoss(nn.Module):
 
     def _bind(self, scores: Tensor, instance: dict[str, Tensor]) -> tuple[Oracle, Tensor]:
         """The oracle of the instances, and the scores to maximise."""
+        if not isinstance(scores, Tensor):
+            self.solver.check(scores)  # which says what is wrong
         for key, value in instance.items():
             if isinstance(value, Tensor) and value.requires_grad:
                 raise ValueError(
@@ -53,6 +55,10 @@ class SolverLoss(nn.Module):
 
     def _target(self, oracle: Oracle, name: str, target: Tensor, scores: Tensor) -> Tensor:
         """A target as a constant of its instances, zero outside the mask.  # (B, *E) -> (B, *E)"""
+        if not isinstance(target, Tensor):
+            raise TypeError(
+                f"{type(self).__name__}: `{name}` is a {type(target).__name__}; expected a tensor. Use `torch.as_tensor`."
+            )
         if target.shape != scores.shape[-target.ndim :] or target.ndim <= oracle.event_dim:
             raise ValueError(
                 f"{type(self).__name__}: `{name}` has shape {tuple(target.shape)} but the scores have shape "
@@ -93,6 +99,11 @@ def regret(solver: Solver, scores: Tensor, true_scores: Tensor, **instance: Tens
     >>> regret(Argmax(), torch.tensor([[2.0, 1.0]]), torch.tensor([[1.0, 4.0]]))
     tensor([3.])
     """
+    if scores.shape != true_scores.shape:
+        raise ValueError(
+            f"regret: the scores have shape {tuple(scores.shape)} and the true scores {tuple(true_scores.shape)}; expected "
+            f"one for each."
+        )
     oracle = Oracle(solver, instance)
     with torch.no_grad():
         y, best = oracle(torch.stack([oracle.pack((scores,)), oracle.pack((true_scores,))]))

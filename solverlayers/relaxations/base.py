@@ -18,8 +18,9 @@ class Relaxation:
     """`theta`, the scores to maximise, to a point of the convex hull of the solutions, differentiable.
 
     Called as `relaxation(theta)` or `relaxation(theta, mask, **instance)`; subclasses define `relax`. Entries outside the mask
-    are 0 in the output, whatever their scores, NaN included. Half precision is computed in single precision. Raises ValueError
-    for instance data that the relaxation does not know, since what they change would be missed.  # (*S, B, *E) -> (*S, B, *E)
+    are 0 in the output, whatever their scores, NaN included; NaN elsewhere makes NaN of its instance. Half precision is
+    computed in single precision. Raises ValueError for instance data that the relaxation does not know, since what they change
+    would be missed, TypeError for scores that are no tensor of floating point numbers.  # (*S, B, *E) -> (*S, B, *E)
     """
 
     event_dim: ClassVar[int | None] = 1
@@ -46,6 +47,22 @@ class Relaxation:
         raise NotImplementedError
 
     def __call__(self, theta: Tensor, mask: Tensor | None = None, **instance: Tensor) -> Tensor:
+        if not isinstance(theta, Tensor) or not theta.is_floating_point():
+            kind = f"of type {theta.dtype}" if isinstance(theta, Tensor) else f"a {type(theta).__name__}"
+            raise TypeError(f"{self!r}: the scores are {kind}; expected a tensor of floating point numbers.")
+        if theta.ndim < (self.event_dim or 0):
+            raise ValueError(
+                f"{self!r}: the scores have shape {tuple(theta.shape)}; an instance has {self.event_dim} dimensions."
+            )
+        y = self.of_checked(theta, mask, **instance)
+        if self.event_dim is None or not theta.numel():
+            return y
+        seen = theta.detach() if mask is None else torch.where(mask, theta.detach(), 0)
+        greatest = seen.flatten(-self.event_dim).amax(-1)  # NaN, if there is one
+        return torch.where(greatest.isnan()[(...,) + (None,) * (y.ndim - greatest.ndim)], torch.nan, y)
+
+    def of_checked(self, theta: Tensor, mask: Tensor | None, **instance: Tensor) -> Tensor:
+        """What a call returns, of floating point numbers without NaN, as behind a solver that refuses these."""
         instance = {name: value for name, value in instance.items() if name != "warm_start"}  # which changes no solution
         for name in instance:
             if name not in self.takes:

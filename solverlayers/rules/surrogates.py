@@ -68,6 +68,11 @@ class StraightThrough(SurrogateRule):
 
     def __init__(self, relaxation: Relaxation | Callable[[Tensor], Tensor] | None = None):
         super().__init__()
+        if relaxation is not None and (isinstance(relaxation, type) or not callable(relaxation)):
+            raise TypeError(
+                f"StraightThrough: relaxation is {relaxation!r}; expected a relaxation such as Softmax() (with the brackets), "
+                f"a function or module of the scores, or None."
+            )
         self.relaxation = relaxation
 
     def surrogate(self, oracle: Oracle, theta: Tensor, y: Tensor) -> Tensor:
@@ -75,7 +80,7 @@ class StraightThrough(SurrogateRule):
             return theta
         if not isinstance(self.relaxation, Relaxation):
             return self.relaxation(theta)
-        return self.relaxation(theta, oracle.mask, **{k: v for k, v in oracle.instance.items() if k != "mask"})
+        return self.relaxation.of_checked(theta, oracle.mask, **{k: v for k, v in oracle.instance.items() if k != "mask"})
 
     def check(self, solver: Solver) -> None:
         if self.relaxation is None:
