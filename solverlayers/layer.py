@@ -73,6 +73,7 @@ class SolverLayer(nn.Module):
         Oracle(solver, on_failure=on_failure)  # refuses an unknown policy now, not in the first batch
 
     def forward(self, *scores: Tensor, **instance: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """The solutions, with the gradient of the rule; a tuple for several score tensors.  # (*S, B, *E) -> (*S, B, *E)"""
         if not scores or not all([isinstance(s, Tensor) for s in scores]):
             self.solver.check(*scores)  # which says what is wrong
         if len(scores) == 1 and scores[0].ndim == self.solver.event_dim:

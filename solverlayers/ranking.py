@@ -126,6 +126,7 @@ class RecallLoss(nn.Module):
         _check_ranker(self, ranker)
 
     def forward(self, scores: Tensor, relevant: Tensor, **instance: Tensor) -> Tensor:
+        """The loss of each query.  # (B, n), (B, n) -> (B,)"""
         scores = rank_margin(scores, relevant, self.margin) if self.training else scores
         return recall_loss(_ranks(self.ranker, scores, instance), relevant, self.weight, instance.get("mask"))
 
@@ -142,6 +143,7 @@ class AveragePrecisionLoss(nn.Module):
         _check_ranker(self, ranker)
 
     def forward(self, scores: Tensor, relevant: Tensor, **instance: Tensor) -> Tensor:
+        """The loss of each query.  # (B, n), (B, n) -> (B,)"""
         scores = random_rank_margin(scores, relevant, self.margin) if self.training else scores
         precision = average_precision(_ranks(self.ranker, scores, instance), relevant, instance.get("mask"))
         return torch.where(precision.isnan(), 0, 1 - precision)

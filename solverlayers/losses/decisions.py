@@ -39,7 +39,8 @@ class PerturbationGradientLoss(SolverLoss):
         self._needs_objective()
         self._needs_no_offset()
 
-    def forward(self, scores: Tensor, true_scores: Tensor, **instance: Tensor) -> Tensor:  # (B, *E), (B, *E) -> (B,)
+    def forward(self, scores: Tensor, true_scores: Tensor, **instance: Tensor) -> Tensor:
+        """The loss of each instance, under its true scores.  # (B, *E), (B, *E) -> (B,)"""
         oracle, theta = self._bind(scores, instance)
         shift = self.sigma * oracle.sign * self._target(oracle, "true_scores", true_scores, scores)
         eta = torch.stack([theta - shift, theta + shift if self.two_sided else theta])
@@ -83,7 +84,8 @@ class Pushforward(SolverLoss):
         self.noise = Gaussian() if noise is None else noise
         check_perturbation(self, sigma, samples, self.noise, antithetic)
 
-    def forward(self, scores: Tensor, cost: Callable[[Tensor], Tensor], **instance: Tensor) -> Tensor:  # (B, *E) -> (B,)
+    def forward(self, scores: Tensor, cost: Callable[[Tensor], Tensor], **instance: Tensor) -> Tensor:
+        """The expected cost of each instance.  # (B, *E) -> (B,)"""
         oracle, theta = self._bind(scores, instance)
         if not self.training:
             return self._finish(oracle, _costs(cost, oracle(theta.unsqueeze(0)), theta.ndim - oracle.event_dim + 1).squeeze(0))

@@ -25,7 +25,8 @@ class ImitationLoss(SolverLoss):
         super().__init__(solver, on_failure)
         self._needs_objective()
 
-    def forward(self, scores: Tensor, y_true: Tensor, **instance: Tensor) -> Tensor:  # (B, *E), (B, *E) -> (B,)
+    def forward(self, scores: Tensor, y_true: Tensor, **instance: Tensor) -> Tensor:
+        """The loss of each instance, beside its true solution.  # (B, *E), (B, *E) -> (B,)"""
         oracle, theta = self._bind(scores, instance)
         y_true = self._target(oracle, "y_true", y_true, scores)
         return self._finish(oracle, self.imitate(oracle, theta, y_true))
@@ -142,7 +143,8 @@ class SPOPlusLoss(SolverLoss):
         super().__init__(solver, on_failure)
         self._needs_objective()
 
-    def forward(self, scores: Tensor, true_scores: Tensor, **instance: Tensor) -> Tensor:  # (B, *E), (B, *E) -> (B,)
+    def forward(self, scores: Tensor, true_scores: Tensor, **instance: Tensor) -> Tensor:
+        """The loss of each instance, under its true scores.  # (B, *E), (B, *E) -> (B,)"""
         oracle, theta = self._bind(scores, instance)
         true = oracle.sign * self._target(oracle, "true_scores", true_scores, scores)
         eta = 2 * theta - true

@@ -46,7 +46,8 @@ class NCELoss(_PoolLoss):
     second variant, which also penalises the distance from the true scores.
     """
 
-    def forward(self, scores: Tensor, y_true: Tensor, pool: Tensor, **instance: Tensor) -> Tensor:  # -> (B,)
+    def forward(self, scores: Tensor, y_true: Tensor, pool: Tensor, **instance: Tensor) -> Tensor:
+        """The loss of each instance, over a pool for all or for each.  # (B, *E), (B, *E), (P, *E) or (P, B, *E) -> (B,)"""
         return self._contrasts(scores, y_true, pool, instance).mean(0)
 
     def _contrasts(self, scores: Tensor, y_true: Tensor, pool: Tensor, instance: dict[str, Tensor]) -> Tensor:
@@ -62,12 +63,14 @@ class MAPLoss(NCELoss):
     With the true solution in the pool it is never negative; with all solutions it is `ImitationLoss`.
     """
 
-    def forward(self, scores: Tensor, y_true: Tensor, pool: Tensor, **instance: Tensor) -> Tensor:  # -> (B,)
+    def forward(self, scores: Tensor, y_true: Tensor, pool: Tensor, **instance: Tensor) -> Tensor:
+        """The loss of each instance, over a pool for all or for each.  # (B, *E), (B, *E), (P, *E) or (P, B, *E) -> (B,)"""
         return self._contrasts(scores, y_true, pool, instance).max(0).values
 
 
 class _RankingLoss(_PoolLoss):
-    def forward(self, scores: Tensor, true_scores: Tensor, pool: Tensor, **instance: Tensor) -> Tensor:  # -> (B,)
+    def forward(self, scores: Tensor, true_scores: Tensor, pool: Tensor, **instance: Tensor) -> Tensor:
+        """The loss of each instance, over a pool for all or for each.  # (B, *E), (B, *E), (P, *E) or (P, B, *E) -> (B,)"""
         oracle, theta = self._bind(scores, instance)
         true = oracle.sign * self._target(oracle, "true_scores", true_scores, scores)
         return self.compare(self._values(oracle, theta, pool), self._values(oracle, true, pool))
