@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import math
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -153,7 +154,8 @@ def result_table(result: Mapping[str, Any], folder: Path) -> str:
     metrics = result["metrics"]
     ordered = dict.fromkeys(name for name in (*LABELS, *metrics) if name in metrics)
     rows = [(LABELS.get(name, name), readable(name, metrics[name])) for name in ordered]
-    rows.append(("seconds", f"{result['seconds']:.0f} ({result['cpu_seconds']:.0f} of CPU)"))
+    seconds, of_cpu = (f"{time:.0f}" if time >= 10 else f"{time:.1f}" for time in (result["seconds"], result["cpu_seconds"]))
+    rows.append(("seconds", f"{seconds} ({of_cpu} of CPU)"))
     projection = f", projection {result['projection']}" if result["projection"] else ""
     noise = f", noise {result['noise']}" if result["noise"] else ""
     title = f"{result['task']}: {result['rule']}{projection}{noise}, preset {result['preset']}, seed {result['seed']}"
@@ -201,15 +203,23 @@ def write_csv(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def draw_curves(
     file: Path | IO[bytes], runs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], title: str, headline: str
 ) -> None:
-    """Headline and loss on unseen instances against training steps: the mean over the runs of a name, and their range."""
-    from matplotlib.figure import Figure
+    """Headline and loss on unseen instances against training steps: the mean over the runs of a name, and their range.
 
-    figure = Figure(figsize=(10, 4 + 0.22 * len(runs)), layout="constrained")
+    Where the headline is the loss it is drawn once.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    records = [record["test"] for histories in runs.values() for history in histories for record in history]
+    same = all(math.isclose(record[headline], record["loss"], rel_tol=1e-5) for record in records)
+    names = [headline] if same else [headline, "loss"]
+    figure = Figure(figsize=(5 * len(names), 4 + 0.22 * len(runs)), layout="constrained")
     figure.suptitle(title, fontsize=11, color=INK)
-    for axes, name in zip(figure.subplots(1, 2), (headline, "loss")):
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names):
         for rule, histories in runs.items():
             _draw_band(axes, histories, name, rule)
         axes.set_xlabel("training steps")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylabel(f"{LABELS.get(name, name)}{', %' if is_share(name) else ''}, unseen instances")
         axes.grid(color=LIGHT, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)

@@ -301,6 +301,18 @@ def test_pictures_are_not_blank(finished: tuple[Path, dict], tmp_path: Path) -> 
         assert_picture(folder / "predictions.png")
 
 
+def test_a_headline_that_is_the_loss_is_drawn_once(tmp_path: Path) -> None:
+    from matplotlib.image import imread
+
+    shapes = []
+    for value in (2.0, 3.0):
+        records = [{"step": step, "test": {"loss": 2.0, "regret": value}} for step in (1, 2)]
+        report.draw_curves(tmp_path / "curve.png", {"identity": [records]}, "title", "regret")
+        shapes.append(imread(tmp_path / "curve.png").shape)
+    assert shapes[0][0] == shapes[1][0]
+    assert shapes[0][1] * 2 == shapes[1][1]
+
+
 def assert_picture(file: Path) -> None:
     from matplotlib.image import imread
 
