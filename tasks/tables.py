@@ -42,17 +42,21 @@ def changes(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def collect(roots: Iterable[Path]) -> list[Found]:
-    """All results below the folders, those of other programs left out; raises SpecError where there is none."""
+    """All results below the folders, those of other programs left out; raises SpecError where there is none.
+
+    Of runs that were done twice, with one seed, the newer counts: a seed that is taken for two would shrink the spread.
+    """
     roots = list(roots)
-    files = sorted({file for root in roots for file in root.rglob("*.json")})
-    found = []
+    files = sorted({file for root in roots for file in root.rglob("*.json")}, key=lambda file: (file.stat().st_mtime_ns, file))
+    found = {}
     for file in files:
         content = read_json(file)
         if isinstance(content, dict) and content.get("task") in TASKS and "metrics" in content:
-            found.append(Found(content, file.parent if file.name == "result.json" else None))
+            run = Found(content, file.parent if file.name == "result.json" else None)
+            found[content["task"], run.label, content["seed"]] = run
     if not found:
         raise SpecError(f"no results in {', '.join(map(str, roots))}; `solverlayers run` and `compare` leave them.")
-    return found
+    return list(found.values())
 
 
 def groups(found: Sequence[Found]) -> dict[str, dict[str, list[Found]]]:

@@ -1,6 +1,7 @@
 """Tables and the gallery: made of results that are known."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -51,6 +52,15 @@ TABLE = """\
 def test_report_prints_a_row_for_what_was_run(runs, capsys):
     assert main(["report", str(runs)]) == 0
     assert capsys.readouterr().out == f"## sorting\n\n{TABLE}\n"
+
+
+def test_a_run_that_was_done_twice_counts_once(runs, capsys):
+    """The newer one; a seed that is taken for two would shrink the spread."""
+    result(runs / "0", 0.9, seed=1)
+    for age, name in enumerate("0ab"):
+        os.utime(runs / name / "result.json", (1e9 - age, 1e9 - age))
+    assert main(["report", str(runs)]) == 0
+    assert "| dab | 2 | 70.00 ± 28.28 % |" in capsys.readouterr().out
 
 
 def test_report_fills_a_page_and_keeps_the_papers_figures(runs, tmp_path):
