@@ -29,6 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SpecError as error:
         print(f"solverlayers: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever reads what is printed, such as `head`, has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:  # a folder that is not to be written, a disk that is full
         print(f"solverlayers: {error}", file=sys.stderr)
         return 1

@@ -173,7 +173,7 @@ def examine() -> int:
     for name in solvers():
         verdict = check(name)
         broken += verdict != "works"
-        print(f"  {name:<20} {verdict}")
+        print(f"  {name:<{max(map(len, EXAMPLES))}} {verdict}")
     print("\nback ends")
     for name, use in BACK_ENDS.items():
         found = "found" if importlib.util.find_spec(name) else "not found"

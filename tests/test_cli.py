@@ -196,6 +196,18 @@ def test_options_are_written_out(capsys: pytest.CaptureFixture[str]) -> None:
     assert "unrecognized arguments: --device cuda" in capsys.readouterr().err
 
 
+def test_a_reader_may_stop_reading(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "solverlayers.tasks.cli", "list"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment
+    )
+    assert process.stdout is not None
+    process.stdout.close()  # as `head` does
+    assert process.communicate()[1] == ""
+    assert process.returncode == 1
+
+
 def test_compare_writes_a_table_and_does_nothing_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["compare", "sorting", "--rules", "identity, dab(weight=1)", "--seeds", "2", "--out", str(tmp_path)]
     assert main([*command, *options(*TINY)]) == 0
