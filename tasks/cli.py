@@ -6,10 +6,9 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .specs import SpecError, split_specs
 
@@ -40,12 +39,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+class _Parser(argparse.ArgumentParser):
+    """Takes options by their whole names: `--device cuda` is no `--devices`."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
+
+
 def parser() -> argparse.ArgumentParser:
     """All commands and options."""
     top = argparse.ArgumentParser(prog="solverlayers", description="Solvers as differentiable layers: train, compare, check.")
     top.add_argument("--version", action="version", version=_version())
-    whole_names = partial(argparse.ArgumentParser, allow_abbrev=False)  # `--device cuda` would be taken for `--devices`
-    commands = top.add_subparsers(required=True, metavar="COMMAND", parser_class=whole_names)
+    commands = top.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
 
     listing = commands.add_parser("list", help="tasks, solvers and rules, one line each")
     listing.set_defaults(command=_list)
