@@ -1,4 +1,4 @@
-"""Scaffolds of tests that compare the compiled kernels with the batched torch versions."""
+"""Scaffolds of tests of solvers: seeds, refusals, and the compiled kernels beside the batched torch versions."""
 
 from __future__ import annotations
 
@@ -10,21 +10,41 @@ import pytest
 import torch
 from torch import Tensor
 
+from solverlayers import native
 from solverlayers.errors import InfeasibleError
 from solverlayers.solver import Solver
 from solverlayers.solvers import kernels
 
-BUILDS = [name for name in ("baseline", "avx2", "avx512") if kernels._find(name)]
+RUNS_HERE = native.LEVELS.get(torch.backends.cpu.get_cpu_capability(), ("baseline",))
+BUILDS = [name for name in reversed(RUNS_HERE) if kernels._find(name)]
 compiled = pytest.mark.skipif(not BUILDS or os.environ.get("SOLVERLAYERS_KERNELS") == "off", reason="no compiled kernels")
 each_build = pytest.mark.parametrize("build", BUILDS)
 each_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 
 
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
 def use(build: str, monkeypatch: pytest.MonkeyPatch, *modules: ModuleType) -> None:
-    """Has the kernels in `modules` of `solvers.kernels` run one build."""
+    """Has the kernels run one build, also those in `modules`, which load it themselves."""
     library = kernels.ctypes.CDLL(str(kernels._find(build)))
-    for module in modules:
+    for module in (kernels, *modules):
         monkeypatch.setattr(module, "library", lambda: library)
+
+
+def without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where none were built: `usable` asks `native`, kernels ask their package."""
+    for module in (native, kernels):
+        monkeypatch.setattr(module, "library", lambda: None)
+
+
+def serve(name: str, monkeypatch: pytest.MonkeyPatch, *solvers: ModuleType) -> None:
+    """Has the modules of `solvers` run on "torch", or on a build of the kernels."""
+    for solver in solvers:
+        monkeypatch.setattr(solver, "usable", lambda *tensors: name != "torch")
+    if name != "torch":
+        use(name, monkeypatch)
 
 
 def refused(

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from builds import without_kernels
 
 from solverlayers.solvers import kernels
 
@@ -18,6 +19,6 @@ def gpu() -> str:
 def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs a test with each of the two implementations of a solver."""
     if request.param == "torch":
-        monkeypatch.setattr(kernels, "library", lambda: None)
+        without_kernels(monkeypatch)
     elif kernels.library() is None:
         pytest.skip("no compiled kernels")

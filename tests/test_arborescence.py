@@ -1,24 +1,19 @@
 """Spanning arborescences, against NetworkX, with their own proofs, and kernels against torch."""
 
-import ctypes
 import re
 
 import networkx as nx
 import pytest
 import torch
+from builds import BUILDS, generator, serve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from solverlayers.errors import InfeasibleError, InstanceError
-from solverlayers.solvers import arborescence, kernels
+from solverlayers.solvers import arborescence
 from solverlayers.solvers.arborescence import Arborescence, DenseArborescence, MaxArborescence, MaxDenseArborescence
 from solverlayers.solvers.graph import Graph, grid_graph
-from solverlayers.solvers.kernels import arborescence as kernel
 
-RUNS_HERE = {"AVX512": ("baseline", "avx2", "avx512"), "AVX2": ("baseline", "avx2")}
-BUILDS = [
-    name for name in RUNS_HERE.get(torch.backends.cpu.get_cpu_capability(), ("baseline",)) if kernels._find(name) is not None
-]
 BACKENDS = ("torch", *BUILDS)
 
 
@@ -30,14 +25,7 @@ def backend(request, monkeypatch):
 
 
 def use(name, monkeypatch):
-    monkeypatch.setattr(arborescence, "usable", lambda *tensors: name != "torch")
-    if name != "torch":
-        build = ctypes.CDLL(str(kernels._find(name)))
-        monkeypatch.setattr(kernel, "library", lambda: build)
-
-
-def generator(seed):
-    return torch.Generator().manual_seed(seed)
+    serve(name, monkeypatch, arborescence)
 
 
 def best(costs, edges, nodes, root=None):

@@ -107,7 +107,7 @@ def test_ties_go_to_the_lowest_state(implementation):
 @each_dtype
 @pytest.mark.parametrize(("steps", "states"), [(1, 1), (1, 3), (7, 5), (4, 17), (6, 70)])
 def test_compiled_and_torch_sequences_are_equal(build, dtype, steps, states, monkeypatch):
-    use(build, monkeypatch, viterbi, alignment)
+    use(build, monkeypatch)
     for own in (False, True):
         unary, transitions = chains(7, steps, states, own, dtype=dtype)
         unary[1], transitions[1] = 0, 0
@@ -326,7 +326,7 @@ def test_a_band_as_a_mask():
 @each_dtype
 @pytest.mark.parametrize("shape", [(1, 1), (1, 4), (5, 1), (7, 9), (17, 6)])
 def test_compiled_and_torch_alignments_are_equal(build, dtype, shape, monkeypatch):
-    use(build, monkeypatch, viterbi, alignment)
+    use(build, monkeypatch)
     g = torch.Generator().manual_seed(0)
     costs = torch.randn(21, *shape, generator=g, dtype=dtype)
     costs[1] = costs[1].round()

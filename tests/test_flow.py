@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 import torch
+from builds import BUILDS, generator
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -31,10 +32,6 @@ from solverlayers.solvers import (
 from solverlayers.solvers.flow_family import as_units
 from solverlayers.solvers.kernels import flow as kernel
 
-RUNS_HERE = {"AVX512": ("baseline", "avx2", "avx512"), "AVX2": ("baseline", "avx2")}
-BUILDS = [
-    name for name in RUNS_HERE.get(torch.backends.cpu.get_cpu_capability(), ("baseline",)) if kernels._find(name) is not None
-]
 DIAMOND = Graph([[0, 0, 1, 2, 1], [1, 2, 3, 3, 2]])
 
 
@@ -58,10 +55,6 @@ def test_what_serves_where(monkeypatch):
     assert flow_family.backend(whole) is kernel
     monkeypatch.setattr(flow_family, "library", lambda: None)
     assert flow_family.backend(whole) is flow_search
-
-
-def generator(seed):
-    return torch.Generator().manual_seed(seed)
 
 
 def numbers(shape, seed, real, top=8):

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from builds import without_kernels
 from cases import flows as random_flows
 from cases import matchings, pad_flows
 from scipy.optimize import linear_sum_assignment, quadratic_assignment
@@ -281,7 +282,7 @@ def test_all_builds_agree(monkeypatch):
 def test_without_kernels(monkeypatch):
     (vertices, edges), index = graph_data(3, 4, 4)
     expected = ExactGraphMatching(**QUICK).solve_with_info(vertices, edges, **index)
-    monkeypatch.setattr(kernels, "library", lambda: None)
+    without_kernels(monkeypatch)
     got = ExactGraphMatching(**QUICK).solve_with_info(vertices, edges, **index)
     assert torch.equal(got.solution[0], expected.solution[0])
     torch.testing.assert_close(got.bound, expected.bound)

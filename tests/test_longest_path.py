@@ -12,7 +12,6 @@ from solverlayers.errors import InfeasibleError, InstanceError
 from solverlayers.solvers import dag
 from solverlayers.solvers.graph import Graph
 from solverlayers.solvers.graph_path import GraphShortestPath
-from solverlayers.solvers.kernels import dag_path
 from solverlayers.solvers.longest_path import LongestPath, _ordered
 
 
@@ -101,7 +100,7 @@ def test_ties(implementation):
 @pytest.mark.parametrize(("nodes", "share"), [(1, 1.0), (4, 0.0), (9, 0.6), (40, 0.3)])
 def test_compiled_and_torch_versions_are_equal(build, dtype, nodes, share, monkeypatch):
     """Every path and status, ties included, for batches that do not fill the lanes."""
-    use(build, monkeypatch, dag_path)
+    use(build, monkeypatch)
     graph = acyclic(nodes, share)
     plan, place = _ordered(graph)
     weights = normal(21, graph, dtype=dtype)

@@ -1,27 +1,22 @@
 """Matchings in general graphs, against NetworkX, and ways to solve them against each other."""
 
-import ctypes
 import re
 
+import builds
 import networkx as nx
 import pytest
 import torch
+from builds import BUILDS, generator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from solverlayers.errors import InfeasibleError, InstanceError
-from solverlayers.solvers import kernels
 from solverlayers.solvers import matching_methods as methods
 from solverlayers.solvers.bipartite import bipartition, match_by_assignment
 from solverlayers.solvers.graph import Graph, grid_graph
-from solverlayers.solvers.kernels import matching as kernel
 from solverlayers.solvers.matching import MaxCardinalityMatching, MaxWeightMatching, PerfectMatching
 from solverlayers.solvers.matching_diagrams import complete_graph, matching_diagram
 
-RUNS_HERE = {"AVX512": ("baseline", "avx2", "avx512"), "AVX2": ("baseline", "avx2")}
-BUILDS = [
-    name for name in RUNS_HERE.get(torch.backends.cpu.get_cpu_capability(), ("baseline",)) if kernels._find(name) is not None
-]
 CLASSES = (PerfectMatching, MaxWeightMatching, MaxCardinalityMatching)
 
 
@@ -38,9 +33,7 @@ def backend(request, monkeypatch):
 def use(name, monkeypatch):
     monkeypatch.setattr(methods, "usable", lambda *tensors: name in BUILDS)
     if name in BUILDS:
-        build = ctypes.CDLL(str(kernels._find(name)))
-        for module in (kernel, kernels):
-            monkeypatch.setattr(module, "library", lambda: build)
+        builds.use(name, monkeypatch)
     else:
         monkeypatch.setattr(methods, "library", lambda: None)
     if name == "networkx":
@@ -62,10 +55,6 @@ def without_diagrams(monkeypatch):
     """Every graph as if it were wide and had many nodes."""
     monkeypatch.setattr(methods, "matching_diagram", lambda *arguments: None)
     monkeypatch.setattr(methods, "SMALL", -1)
-
-
-def generator(seed):
-    return torch.Generator().manual_seed(seed)
 
 
 def best(cls, scores, edges, nodes):

@@ -5,17 +5,14 @@ from itertools import permutations, product
 
 import pytest
 import torch
+from builds import generator, without_kernels
 from cases import consistent_matchings, matchings
 from test_relaxed_matching import house, sides
 
 from solverlayers import SolverLayer
 from solverlayers.errors import InfeasibleError, InstanceError
 from solverlayers.rules import Identity
-from solverlayers.solvers import GraphMatching, MultiGraphMatching, delaunay_edges, kernels
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
+from solverlayers.solvers import GraphMatching, MultiGraphMatching, delaunay_edges
 
 
 def noise(batch, graphs, n, seed=0):
@@ -141,7 +138,7 @@ def test_points_by_number():
 def test_without_kernels(monkeypatch):
     scores = noise(4, 3, 3)
     expected = MultiGraphMatching().solve_with_info(scores)
-    monkeypatch.setattr(kernels, "library", lambda: None)
+    without_kernels(monkeypatch)
     got = MultiGraphMatching().solve_with_info(scores)
     assert torch.equal(got.solution, expected.solution)
     torch.testing.assert_close(got.bound, expected.bound)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from builds import without_kernels
 from cases import matchings
 from scipy.optimize import linear_sum_assignment
 from test_graph_matching import edges_of, graph_data, random_mask
@@ -15,7 +16,7 @@ from test_graph_matching import edges_of, graph_data, random_mask
 from solverlayers import SolverLayer
 from solverlayers.errors import InfeasibleError, InstanceError
 from solverlayers.rules import Identity
-from solverlayers.solvers import IPFP, RRWM, ExactGraphMatching, GraphMatching, SpectralMatching, delaunay_edges, kernels
+from solverlayers.solvers import IPFP, RRWM, ExactGraphMatching, GraphMatching, SpectralMatching, delaunay_edges
 from solverlayers.tasks import compatibility
 
 SOLVERS = (SpectralMatching, RRWM, IPFP)
@@ -172,7 +173,7 @@ def test_scale_and_types(solver):
 def test_without_kernels(monkeypatch, solver):
     (vertices, edges), index = graph_data(3, 4, 4)
     expected = solver()(vertices, edges, **index)
-    monkeypatch.setattr(kernels, "library", lambda: None)
+    without_kernels(monkeypatch)
     assert all(map(torch.equal, solver()(vertices, edges, **index), expected))
 
 

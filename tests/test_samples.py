@@ -112,7 +112,7 @@ ONE_BY_ONE = [
 @pytest.mark.parametrize("threads", [1, 2])
 def test_samples_solved_one_by_one_are_samples_solved_at_once(solver, shape, data, threads, build, monkeypatch):
     """Means, records and gradients, bit for bit; a difference of means starts where the first solve ended."""
-    use(build, monkeypatch, samples, seeded_noise, kernels.assignment, kernels.grid_path)
+    use(build, monkeypatch, samples, seeded_noise, kernels.assignment)
     instance = data(torch.Generator().manual_seed(0)) if data else {}
     scores, grad = torch.rand(shape, requires_grad=True), torch.randn(shape)
     own = type(solver).maximise_samples

@@ -1,7 +1,6 @@
 """Shortest paths, against SciPy, NetworkX, enumeration and the documented rule for ties, and kernels against torch."""
 
 import copy
-import ctypes
 import heapq
 import math
 import pickle
@@ -14,6 +13,7 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
+from builds import BUILDS, generator, serve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
@@ -22,15 +22,11 @@ from scipy.sparse import csgraph
 from solverlayers import SolverLayer
 from solverlayers.errors import InfeasibleError, InstanceError
 from solverlayers.rules import Blackbox
-from solverlayers.solvers import graph_path, graph_sweeps, grid_path, grid_sweeps, kernels, path_family
+from solverlayers.solvers import graph_path, graph_sweeps, grid_path, grid_sweeps, path_family
 from solverlayers.solvers.kernels import graph_path as graph_kernel
 from solverlayers.solvers.kernels import grid_path as grid_kernel
 from solverlayers.solvers.shortest_path import Graph, GraphShortestPath, GridEdgeShortestPath, GridShortestPath, grid_graph
 
-RUNS_HERE = {"AVX512": ("baseline", "avx2", "avx512"), "AVX2": ("baseline", "avx2")}
-BUILDS = [
-    name for name in RUNS_HERE.get(torch.backends.cpu.get_cpu_capability(), ("baseline",)) if kernels._find(name) is not None
-]
 FAMILIES = ("uniform", "terrain", "ties", "zeros", "mostly zero", "offset", "magnitudes")
 DTYPES = (torch.float32, torch.float64, torch.int64)
 SHAPES = ((1, 1), (1, 7), (6, 1), (2, 2), (3, 5), (12, 12), (17, 9), (40, 40))
@@ -45,16 +41,7 @@ def backend(request, monkeypatch):
 
 
 def use(name, monkeypatch):
-    for module in (path_family, grid_path, graph_path):
-        monkeypatch.setattr(module, "usable", lambda *tensors: name != "torch")
-    if name != "torch":
-        build = ctypes.CDLL(str(kernels._find(name)))
-        for module in (grid_kernel, graph_kernel):
-            monkeypatch.setattr(module, "library", lambda: build)
-
-
-def generator(seed):
-    return torch.Generator().manual_seed(seed)
+    serve(name, monkeypatch, path_family, grid_path, graph_path)
 
 
 def draw(family, shape, dtype=torch.float64, seed=0):

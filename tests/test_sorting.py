@@ -6,6 +6,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
+from builds import generator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import rankdata
@@ -18,10 +19,6 @@ from solverlayers.solvers.sorting import Permutation, Ranking, Sort, _torch_rank
 
 needs_kernel = pytest.mark.skipif(library() is None, reason="the compiled kernels are not built")
 DTYPES = [torch.float32, torch.float64, torch.int32, torch.int64]
-
-
-def generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def scores_of(kind: str, batch: int, n: int, seed: int = 0) -> torch.Tensor:

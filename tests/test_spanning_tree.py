@@ -1,6 +1,5 @@
 """Spanning trees, against NetworkX and SciPy, and kernels against torch."""
 
-import ctypes
 import re
 from itertools import pairwise
 
@@ -8,20 +7,16 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
+from builds import BUILDS, generator, serve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csgraph
 
 from solverlayers.errors import InfeasibleError, InstanceError
-from solverlayers.solvers import kernels, spanning_tree
+from solverlayers.solvers import spanning_tree
 from solverlayers.solvers.graph import Graph, grid_graph
-from solverlayers.solvers.kernels import spanning_tree as kernel
 from solverlayers.solvers.spanning_tree import DenseSpanningTree, MaxDenseSpanningTree, MaxSpanningTree, SpanningTree
 
-RUNS_HERE = {"AVX512": ("baseline", "avx2", "avx512"), "AVX2": ("baseline", "avx2")}
-BUILDS = [
-    name for name in RUNS_HERE.get(torch.backends.cpu.get_cpu_capability(), ("baseline",)) if kernels._find(name) is not None
-]
 DTYPES = (torch.float32, torch.float64, torch.int32, torch.int64)
 
 
@@ -33,14 +28,7 @@ def backend(request, monkeypatch):
 
 
 def use(name, monkeypatch):
-    monkeypatch.setattr(spanning_tree, "usable", lambda *tensors: name != "torch")
-    if name != "torch":
-        build = ctypes.CDLL(str(kernels._find(name)))
-        monkeypatch.setattr(kernel, "library", lambda: build)
-
-
-def generator(seed):
-    return torch.Generator().manual_seed(seed)
+    serve(name, monkeypatch, spanning_tree)
 
 
 def kruskal(costs, edges, mask=None):

@@ -103,7 +103,7 @@ def test_decode_gives_the_trip_from_the_lowest_city(directed):
 @pytest.mark.parametrize("n", [2, 3, 4, 5, 7, 10])
 def test_compiled_and_torch_versions_are_equal(build, dtype, n, monkeypatch):
     """Every tour and status, ties included, for batches that do not fill the lanes."""
-    use(build, monkeypatch, held_karp, tour_search)
+    use(build, monkeypatch)
     for costs in (uniform(19, n), places(6, n)):
         costs = with_gaps(costs)
         for steps, symmetric in ((costs, False), (costs + costs.mT, True)):

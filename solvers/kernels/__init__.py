@@ -14,7 +14,9 @@ from solverlayers.native import library as library
 from solverlayers.native import usable as usable
 from solverlayers.native import variant as variant
 
-__all__ = ["_LEVELS", "_find", "chooses", "library", "typed", "usable", "variant"]
+__all__ = ["_LEVELS", "_find", "caller", "chooses", "contiguous", "library", "typed", "usable", "variant"]
+
+POINTER, SIZE, INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 
 
 def typed(name: str, arguments: Sequence[Any]) -> Callable[[ctypes.CDLL, torch.dtype], Callable[..., int]]:
@@ -29,6 +31,36 @@ def typed(name: str, arguments: Sequence[Any]) -> Callable[[ctypes.CDLL, torch.d
     return function
 
 
+def caller(name: str, *arguments: Any) -> Callable[..., int]:
+    """The call of a kernel by the types that it takes in C, where Tensor is the address of one, contiguous, or of none.
+
+    The first argument is a tensor, whose type says which function serves; the last one in C, the number of threads, is added.
+    Says how many instances were not solved. Raises MemoryError.
+    """
+    function = typed(name, [*(POINTER if kind is Tensor else kind for kind in arguments), INT])
+    tensors = [place for place, kind in enumerate(arguments) if kind is Tensor]
+
+    def call(scores: Tensor, *others: Any) -> int:
+        build = library()
+        assert build is not None
+        values = [scores, *others, torch.get_num_threads()]
+        for place in tensors:
+            if values[place] is not None:
+                values[place] = values[place].data_ptr()
+        failures = function(build, scores.dtype)(*values)
+        if failures < 0:
+            kind = name.replace("_", " ")
+            raise MemoryError(f"The {kind} kernel found no memory for scores of shape {tuple(scores.shape)}.")
+        return failures
+
+    return call
+
+
+def contiguous(*tensors: Tensor | None) -> list[Any]:
+    """Tensors as kernels take them; None stays what it is."""
+    return [None if t is None else t.contiguous() for t in tensors]
+
+
 def chooses(name: str, flags: int) -> Callable[..., tuple[Tensor, Tensor | None]]:
     """The call of a kernel that chooses edges, by score, of a structure that all instances share; it takes so many flags.
 
@@ -36,29 +68,12 @@ def chooses(name: str, flags: int) -> Callable[..., tuple[Tensor, Tensor | None]
     result says which instances have no solution, or scores of NaN or of infinity the other way, None where all is well.
     # (B, E), (B, E) -> (B, E), (B,)
     """
-    pointer, size, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
-    function = typed(name, (*[pointer] * 3, size, size, *[number] * flags, pointer, pointer, number))
+    call = caller(name, Tensor, Tensor, POINTER, SIZE, SIZE, *[INT] * flags, Tensor, Tensor)
 
-    def choose(record: Any, scores: Tensor, mask: Tensor | None, *flags: bool) -> tuple[Tensor, Tensor | None]:
-        scores = scores.contiguous()
-        mask = None if mask is None else mask.contiguous()
-        count, size = scores.shape
-        out, status = torch.empty_like(scores), (ctypes.c_bool * count)()
-        build = library()
-        assert build is not None
-        failures = function(build, scores.dtype)(
-            record,
-            scores.data_ptr(),
-            None if mask is None else mask.data_ptr(),
-            count,
-            size,
-            *flags,
-            out.data_ptr(),
-            status,
-            torch.get_num_threads(),
-        )
-        if failures < 0:
-            raise MemoryError(f"The {name.replace('_', ' ')} kernel found no memory for {count} instances of {size} edges.")
-        return out, torch.tensor(status, dtype=torch.bool) if failures else None
+    def choose(record: Any, scores: Tensor, mask: Tensor | None, *given: bool) -> tuple[Tensor, Tensor | None]:
+        scores, mask = contiguous(scores, mask)
+        out, status = torch.empty_like(scores), torch.empty(len(scores), dtype=torch.bool)
+        failures = call(scores, mask, record, *scores.shape, *given, out, status)
+        return out, status if failures else None
 
     return choose

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from . import library, typed
+from . import SIZE, caller, contiguous
 
 SOLVED, INFEASIBLE, INVALID = 0, 1, 2
 
-_ARGUMENTS = [*[ctypes.c_void_p] * 4, *[ctypes.c_int64] * 3, *[ctypes.c_void_p] * 2, ctypes.c_int]
-_function = typed("alignment", _ARGUMENTS)
+_align = caller("alignment", *[Tensor] * 4, *[SIZE] * 3, *[Tensor] * 2)
 
 
 class Alignments(NamedTuple):
@@ -28,22 +26,7 @@ def align(costs: Tensor, mask: Tensor | None = None, start: Tensor | None = None
 
     `costs`, float32 or float64, have one cell at least; `start` and `end`, int64, are the first and last row and column in use.
     """
-    count, height, width = costs.shape
-    costs = costs.contiguous()
-    inputs = [None if t is None else t.contiguous() for t in (costs, mask, start, end)]
-    solution = torch.empty_like(costs)
-    status = torch.empty(count, dtype=torch.uint8)
-    build = library()
-    assert build is not None
-    failures = _function(build, costs.dtype)(
-        *[t if t is None else t.data_ptr() for t in inputs],
-        count,
-        height,
-        width,
-        solution.data_ptr(),
-        status.data_ptr(),
-        torch.get_num_threads(),
-    )
-    if failures < 0:
-        raise MemoryError(f"The alignment kernel found no memory for {count} matrices of {height} x {width}.")
+    costs, *others = contiguous(costs, mask, start, end)
+    solution, status = torch.empty_like(costs), torch.empty(len(costs), dtype=torch.uint8)
+    failures = _align(costs, *others, *costs.shape, solution, status)
     return Alignments(solution, status if failures else None)

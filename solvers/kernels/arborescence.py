@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from . import library, typed
+from . import INT, SIZE, caller, contiguous
 
-_POINTER, _SIZE, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
-_LISTS = (*[_POINTER] * 4, _INT, *[_SIZE] * 3, _INT, *[_POINTER] * 4, _INT)
-_MATRICES = (*[_POINTER] * 3, *[_SIZE] * 2, _INT, *[_POINTER] * 4, _INT)
-_on_lists, _on_matrices = typed("arborescence", _LISTS), typed("arborescence_dense", _MATRICES)
+_grow = caller("arborescence", *[Tensor] * 4, INT, *[SIZE] * 3, INT, *[Tensor] * 4)
+_grow_dense = caller("arborescence_dense", *[Tensor] * 3, SIZE, SIZE, INT, *[Tensor] * 4)
 
 
 class Arborescences(NamedTuple):
@@ -47,10 +43,10 @@ def grow(
     """
     if max(nodes, scores.shape[1]) >= 2**31:
         raise ValueError(f"The arborescence kernel takes fewer than 2**31 nodes and edges; got {nodes}, {scores.shape[1]}.")
-    edges = edges.contiguous()
-    return _solve(
-        _on_lists, scores, mask, (edges.data_ptr(),), root, (edges.ndim == 3,), nodes, scores.shape[1:], largest, proof
-    )
+    scores, mask, edges, root = contiguous(scores, mask, edges, root)
+    own, found = edges.ndim == 3, _room(scores, nodes, proof)
+    failures = _grow(scores, mask, edges, root, own, len(scores), nodes, scores.shape[1], largest, *found)
+    return found if failures else found._replace(failed=None)
 
 
 def grow_dense(scores: Tensor, root: Tensor, largest: bool, mask: Tensor | None = None, proof: bool = False) -> Arborescences:
@@ -58,44 +54,16 @@ def grow_dense(scores: Tensor, root: Tensor, largest: bool, mask: Tensor | None 
 
     As `grow`; nodes without any arc in the mask are not part of an instance.
     """
-    return _solve(_on_matrices, scores, mask, (), root, (), scores.shape[1], (), largest, proof)
+    scores, mask, root = contiguous(scores, mask, root)
+    found = _room(scores, scores.shape[1], proof)
+    failures = _grow_dense(scores, mask, root, *scores.shape[:2], largest, *found)
+    return found if failures else found._replace(failed=None)
 
 
-def _solve(
-    function: Callable[[ctypes.CDLL, torch.dtype], Callable[..., int]],
-    scores: Tensor,
-    mask: Tensor | None,
-    edges: tuple[int, ...],
-    root: Tensor,
-    own: tuple[bool, ...],
-    nodes: int,
-    size: tuple[int, ...],
-    largest: bool,
-    proof: bool,
-) -> Arborescences:
-    scores, root = scores.contiguous(), root.contiguous()
-    mask = None if mask is None else mask.contiguous()
-    out, status = torch.empty_like(scores), torch.empty(len(scores), dtype=torch.bool)
-    duals = torch.empty(len(scores), 2 * nodes, dtype=torch.float64) if proof else None
-    parents = torch.empty(len(scores), 2 * nodes, dtype=torch.int64) if proof else None
-    build = library()
-    assert build is not None
-    failures = function(build, scores.dtype)(
-        scores.data_ptr(),
-        None if mask is None else mask.data_ptr(),
-        *edges,
-        root.data_ptr(),
-        *own,
-        len(scores),
-        nodes,
-        *size,
-        largest,
-        out.data_ptr(),
-        status.data_ptr(),
-        None if duals is None else duals.data_ptr(),
-        None if parents is None else parents.data_ptr(),
-        torch.get_num_threads(),
-    )
-    if failures < 0:
-        raise MemoryError(f"The arborescence kernel found no memory for scores of shape {tuple(scores.shape)}.")
-    return Arborescences(out, status if failures else None, duals, parents)
+def _room(scores: Tensor, nodes: int, proof: bool) -> Arborescences:
+    """What a kernel fills in."""
+    out, failed = torch.empty_like(scores), torch.empty(len(scores), dtype=torch.bool)
+    if not proof:
+        return Arborescences(out, failed)
+    shape = len(scores), 2 * nodes
+    return Arborescences(out, failed, torch.empty(shape, dtype=torch.float64), torch.empty(shape, dtype=torch.int64))

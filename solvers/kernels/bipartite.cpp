@@ -222,7 +222,7 @@ int64_t solve_batch(const Graph& graph, const Batch<T>& batch, int threads) {
 
 #define SOLVERLAYERS_BIPARTITE(NAME, T)                                                                                      \
   extern "C" __attribute__((visibility("default"))) int64_t solverlayers_bipartite_##NAME(                                   \
-      const Graph* graph, const T* scores, const uint8_t* mask, int64_t count, int64_t size, int perfect, int largest,       \
+      const T* scores, const uint8_t* mask, const Graph* graph, int64_t count, int64_t size, int perfect, int largest,       \
       T* solution, uint8_t* status, int threads) {                                                                           \
     return solve_batch(*graph, Batch<T>{scores, mask, count, size, perfect != 0, largest != 0, solution, status}, threads);  \
   }

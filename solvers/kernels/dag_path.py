@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from . import library, typed
+from . import SIZE, caller, contiguous
 
 SOLVED, INFEASIBLE, INVALID = 0, 1, 2
 
-_ARGUMENTS = [*[ctypes.c_void_p] * 7, *[ctypes.c_int64] * 3, *[ctypes.c_void_p] * 2, ctypes.c_int]
-_function = typed("dag_path", _ARGUMENTS)
+_best_paths = caller("dag_path", *[Tensor] * 7, *[SIZE] * 3, *[Tensor] * 2)
 
 
 class Uses(NamedTuple):
@@ -32,21 +30,7 @@ def best_paths(
     lesser node, and has the score number `which`, or none where that is n; all are int32. `source` and `target` are int64.
     """
     count, size = scores.shape
-    nodes = len(start) - 1
-    inputs = [None if t is None else t.contiguous() for t in (scores, mask, start, tail, which, source, target)]
-    uses = torch.empty((count, size), dtype=scores.dtype)
-    status = torch.empty(count, dtype=torch.uint8)
-    build = library()
-    assert build is not None
-    failures = _function(build, scores.dtype)(
-        *[t if t is None else t.data_ptr() for t in inputs],
-        count,
-        nodes,
-        size,
-        uses.data_ptr(),
-        status.data_ptr(),
-        torch.get_num_threads(),
-    )
-    if failures < 0:
-        raise MemoryError(f"The acyclic path kernel found no memory for {count} instances of {nodes} nodes and {size} scores.")
+    uses, status = torch.empty((count, size), dtype=scores.dtype), torch.empty(count, dtype=torch.uint8)
+    inputs = contiguous(scores, mask, start, tail, which, source, target)
+    failures = _best_paths(*inputs, count, len(start) - 1, size, uses, status)
     return Uses(uses, status if failures else None)

@@ -145,7 +145,7 @@ int64_t solve(const Diagram& diagram, const Batch<T>& batch, int threads) {
 
 #define SOLVERLAYERS_DECISION_DIAGRAM(NAME, T)                                                                               \
   extern "C" __attribute__((visibility("default"))) int64_t solverlayers_decision_diagram_##NAME(                            \
-      const Diagram* diagram, const T* costs, const uint8_t* mask, int64_t count, int64_t size, int largest, T* solution,    \
+      const T* costs, const uint8_t* mask, const Diagram* diagram, int64_t count, int64_t size, int largest, T* solution,    \
       uint8_t* status, int threads) {                                                                                        \
     return solve(*diagram, Batch<T>{costs, mask, count, size, largest != 0, solution, status}, threads);                     \
   }

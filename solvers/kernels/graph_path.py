@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from . import library, typed
+from . import INT, SIZE, caller, contiguous
 from .grid_path import Paths
 
 Arcs = tuple[Tensor, Tensor, Tensor]
 """Of each node v the arcs start[v] to start[v + 1] - 1, in the order of their edges: (start, other node, edge), int32."""
 
-_POINTER, _SIZE = ctypes.c_void_p, ctypes.c_int64
-_BATCH = [*[_SIZE] * 3, ctypes.c_int, *[_POINTER] * 3, ctypes.c_int]
-_function = typed("graph_path", [*[_POINTER] * 12, *_BATCH])
-_own_function = typed("graph_path_own", [*[_POINTER] * 3, ctypes.c_int, *[_POINTER] * 2, *_BATCH])
+_BATCH = (*[SIZE] * 3, INT, *[Tensor] * 3)
+_find = caller("graph_path", *[Tensor] * 12, *_BATCH)
+_find_own = caller("graph_path_own", *[Tensor] * 3, INT, *[Tensor] * 2, *_BATCH)
 FEW = 2
 """Instances up to which each is solved alone, so that no order of nodes is made."""
 
@@ -41,8 +40,9 @@ def find(
     """
     nodes = len(outgoing[0]) - 1
     made = torch.empty(nodes, dtype=torch.int32) if order is None and len(costs) > FEW else None
-    inputs: list[Tensor | bool | None] = [mask, *outgoing, *incoming, source, target, order, made]
-    return _call(costs, nodes, inputs, _function, distances, gains)._replace(order=order if made is None else made)
+    inputs = contiguous(mask, *outgoing, *incoming, source, target, order)
+    found = _paths(_find, costs, nodes, (*inputs, made), distances, gains)
+    return found._replace(order=order if made is None else made)
 
 
 def find_own(
@@ -60,37 +60,18 @@ def find_own(
 
     As `find`, with `edge_index (B, 2, E)`, int64; what it holds outside the mask does not matter.
     """
-    return _call(costs, nodes, [mask, edge_index, directed, source, target], _own_function, distances, gains)
+    mask, edge_index, source, target = contiguous(mask, edge_index, source, target)
+    return _paths(_find_own, costs, nodes, (mask, edge_index, directed, source, target), distances, gains)
 
 
-def _call(
-    costs: Tensor,
-    nodes: int,
-    inputs: list[Tensor | bool | None],
-    function: Callable[[ctypes.CDLL, torch.dtype], Callable[..., int]],
-    distances: bool,
-    gains: bool,
+def _paths(
+    kernel: Callable[..., int], costs: Tensor, nodes: int, inputs: tuple[Any, ...], distances: bool, gains: bool
 ) -> Paths:
     count, edges = costs.shape
     if nodes + 2 * edges >= 2**31 - 2:
         raise ValueError(f"The graph path kernel takes fewer than 2**31 nodes and arcs; got {nodes} nodes and {edges} edges.")
-    arguments = [t.contiguous() if isinstance(t, Tensor) else t for t in (costs, *inputs)]
-    solution = torch.empty((count, edges), dtype=costs.dtype)
-    potential = torch.empty((count, nodes), dtype=costs.dtype) if distances else None
-    status = torch.empty(count, dtype=torch.uint8)
-    build = library()
-    assert build is not None
-    failures = function(build, costs.dtype)(
-        *[t.data_ptr() if isinstance(t, Tensor) else t for t in arguments],
-        count,
-        nodes,
-        edges,
-        gains,
-        solution.data_ptr(),
-        None if potential is None else potential.data_ptr(),
-        status.data_ptr(),
-        torch.get_num_threads(),
-    )
-    if failures < 0:
-        raise MemoryError(f"The graph path kernel found no memory for {count} graphs of {nodes} nodes and {edges} edges.")
+    costs = costs.contiguous()
+    solution, status = torch.empty_like(costs), torch.empty(count, dtype=torch.uint8)
+    potential = costs.new_empty(count, nodes) if distances else None
+    failures = kernel(costs, *inputs, count, nodes, edges, gains, solution, potential, status)
     return Paths(solution, status if failures else None, potential)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from typing import NamedTuple
 
 import torch
@@ -10,12 +9,11 @@ from torch import Tensor
 
 from solverlayers.samples import Samples
 
-from . import library, typed
+from . import INT, SIZE, caller, contiguous
 
 SOLVED, UNREACHABLE, INVALID = 0, 1, 2
 
-_ARGUMENTS = [*[ctypes.c_void_p] * 4, *[ctypes.c_int64] * 3, *[ctypes.c_int] * 2, *[ctypes.c_void_p] * 3, ctypes.c_int]
-_function = typed("grid_path", _ARGUMENTS)
+_find = caller("grid_path", *[Tensor] * 4, *[SIZE] * 3, INT, INT, *[Tensor] * 3)
 
 
 class Paths(NamedTuple):
@@ -47,28 +45,10 @@ def find(
     int64, are row-major numbers of cells, by default the first and the last. With `gains` a cell costs the opposite of what
     `costs` says, or nothing if that is negative.
     """
-    count, height, width = costs.shape
-    costs = costs.contiguous()
-    inputs = [None if t is None else t.contiguous() for t in (costs, mask, source, target)]
-    solution = torch.empty_like(costs)
-    status = torch.empty(count, dtype=torch.uint8)
+    costs, *others = contiguous(costs, mask, source, target)
+    solution, status = torch.empty_like(costs), torch.empty(len(costs), dtype=torch.uint8)
     potential = torch.empty_like(costs) if distances else None
-    build = library()
-    assert build is not None
-    failures = _function(build, costs.dtype)(
-        *[t if t is None else t.data_ptr() for t in inputs],
-        count,
-        height,
-        width,
-        neighbours,
-        gains,
-        solution.data_ptr(),
-        None if potential is None else potential.data_ptr(),
-        status.data_ptr(),
-        torch.get_num_threads(),
-    )
-    if failures < 0:
-        raise MemoryError(f"The grid path kernel found no memory for {count} grids of {height} x {width}.")
+    failures = _find(costs, *others, *costs.shape, neighbours, gains, solution, potential, status)
     return Paths(solution, status if failures else None, potential)
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from . import library, typed
+from . import INT, SIZE, caller
 
 SOLVED, INFEASIBLE, INVALID, STOPPED, NOTHING_FOUND = range(5)
 
-_ARGUMENTS = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int]
-_function = typed("held_karp", _ARGUMENTS)
+_shortest_tours = caller("held_karp", Tensor, SIZE, INT, INT, Tensor, Tensor)
 
 
 class Tours(NamedTuple):
@@ -36,14 +34,6 @@ def shortest_tours(costs: Tensor, symmetric: bool = False) -> Tours:
     least; time and memory grow as n 2^n. Where all costs are `symmetric` it takes half the time.
     """
     count, cities, _ = costs.shape
-    costs = costs.contiguous()
-    order = torch.zeros(count, cities, dtype=torch.int64)
-    status = torch.empty(count, dtype=torch.uint8)
-    build = library()
-    assert build is not None
-    failures = _function(build, costs.dtype)(
-        costs.data_ptr(), count, cities, symmetric, order.data_ptr(), status.data_ptr(), torch.get_num_threads()
-    )
-    if failures < 0:
-        raise MemoryError(f"The Held-Karp kernel found no memory for {count} instances of {cities} cities.")
+    order, status = torch.zeros(count, cities, dtype=torch.int64), torch.empty(count, dtype=torch.uint8)
+    failures = _shortest_tours(costs.contiguous(), count, cities, symmetric, order, status)
     return Tours(order, status if failures else None)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
-
 import torch
 from torch import Tensor
 
-from . import library, typed
+from . import INT, SIZE, caller, contiguous
 
-_POINTER, _SIZE, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
-_ARGUMENTS = (*[_POINTER] * 4, *[_SIZE] * 3, _INT, _POINTER, _INT)
-_function = typed("knapsack", _ARGUMENTS)
+_pack = caller("knapsack", *[Tensor] * 4, *[SIZE] * 3, INT, Tensor)
 
 
 def pack(values: Tensor, weights: Tensor, capacity: Tensor, integer: bool, mask: Tensor | None = None) -> Tensor:
@@ -20,21 +16,7 @@ def pack(values: Tensor, weights: Tensor, capacity: Tensor, integer: bool, mask:
     `values` are float32 or float64, `weights` and `capacity` float64 and not negative; `integer` says that weights are whole
     numbers, for which values are summed in their own dtype, otherwise in float64. `mask (B, n)` is boolean.
     """
-    values, weights, capacity = values.contiguous(), weights.contiguous(), capacity.contiguous()
-    mask = None if mask is None else mask.contiguous()
+    values, weights, capacity, mask = contiguous(values, weights, capacity, mask)
     out = torch.empty_like(values)
-    build = library()
-    assert build is not None
-    failed = _function(build, values.dtype)(
-        values.data_ptr(),
-        weights.data_ptr(),
-        capacity.data_ptr(),
-        None if mask is None else mask.data_ptr(),
-        *weights.shape,
-        integer,
-        out.data_ptr(),
-        torch.get_num_threads(),
-    )
-    if failed:
-        raise MemoryError(f"The knapsack kernel found no memory for scores of shape {tuple(values.shape)}.")
+    _pack(values, weights, capacity, mask, *weights.shape, integer, out)
     return out

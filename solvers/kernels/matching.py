@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from . import library, typed
+from . import INT, SIZE, caller, contiguous
 
 ANY, LARGEST, PERFECT = 0, 1, 2
 
-_POINTER, _SIZE, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
-_ARGUMENTS = (*[_POINTER] * 3, _INT, *[_SIZE] * 3, _INT, _INT, *[_POINTER] * 5, _INT)
-_function = typed("matching_edges", _ARGUMENTS)
+_match = caller("matching_edges", *[Tensor] * 3, INT, *[SIZE] * 3, INT, INT, *[Tensor] * 5)
 
 
 class Duals(NamedTuple):
@@ -56,28 +53,12 @@ def prove(scores: Tensor, edges: Tensor, nodes: int, kind: int, smallest: bool, 
 def _run(
     scores: Tensor, edges: Tensor, nodes: int, kind: int, smallest: bool, mask: Tensor | None, duals: Duals | None
 ) -> tuple[Tensor, Tensor | None]:
-    scores, edges = scores.contiguous(), edges.contiguous()
-    mask = None if mask is None else mask.contiguous()
     if edges.ndim == 3 and mask is not None:
         edges = edges.where(mask[:, None], 0)
+    scores, mask, edges = contiguous(scores, mask, edges)
     out, status = torch.empty_like(scores), torch.empty(len(scores), dtype=torch.bool)
-    build = library()
-    assert build is not None
-    failures = _function(build, scores.dtype)(
-        scores.data_ptr(),
-        None if mask is None else mask.data_ptr(),
-        edges.data_ptr(),
-        edges.ndim == 3,
-        len(scores),
-        nodes,
-        scores.shape[1],
-        kind,
-        smallest,
-        out.data_ptr(),
-        status.data_ptr(),
-        *((None,) * 3 if duals is None else (part.data_ptr() for part in duals)),
-        torch.get_num_threads(),
+    proof = (None, None, None) if duals is None else duals
+    failures = _match(
+        scores, mask, edges, edges.ndim == 3, len(scores), nodes, scores.shape[1], kind, smallest, out, status, *proof
     )
-    if failures < 0:
-        raise MemoryError(f"The matching kernel found no memory for {len(scores)} graphs of {nodes} nodes.")
     return out, status if failures else None

@@ -274,9 +274,9 @@ void rank_row(const T* row, const uint8_t* mask, int64_t n, bool descending, Wor
 
 constexpr double kNanoseconds = 5;  // for one entry, about
 
-/// Returns 0, 1 when memory ran out, or 2 where there is NaN.
+/// Returns whether there is NaN, or -1 if memory ran out.
 template <class T>
-int rank_rows(const T* scores, const uint8_t* mask, int64_t rows, int64_t n, bool descending, int threads, T* out) {
+int64_t rank_rows(const T* scores, const uint8_t* mask, int64_t rows, int64_t n, bool descending, T* out, int threads) {
   std::atomic<bool> nan{false};
   const bool done = parallel::for_parts(rows, kNanoseconds * double(n + 4), threads, [&](int64_t begin, int64_t end) {
     Workspace<T> space;
@@ -286,18 +286,18 @@ int rank_rows(const T* scores, const uint8_t* mask, int64_t rows, int64_t n, boo
       else rank_row(scores + b * n, own_mask, n, descending, space, out + b * n);
     }
   });
-  return !done ? 1 : nan ? 2 : 0;
+  return done ? int64_t(nan) : -1;
 }
 
 }  // namespace
 
-#define RANKING(name, T)                                                                                                    \
-  extern "C" __attribute__((visibility("default"))) int name(const T* scores, const uint8_t* mask, int64_t rows, int64_t n, \
-                                                             int descending, int threads, T* out) {                         \
-    return rank_rows<T>(scores, mask, rows, n, descending != 0, threads, out);                                              \
+#define SOLVERLAYERS_RANKING(NAME, T)                                                                                         \
+  extern "C" __attribute__((visibility("default"))) int64_t solverlayers_ranking_##NAME(                                      \
+      const T* scores, const uint8_t* mask, int64_t rows, int64_t n, int descending, T* out, int threads) {                   \
+    return rank_rows(scores, mask, rows, n, descending != 0, out, threads);                                                   \
   }
 
-RANKING(solverlayers_ranking_float32, float)
-RANKING(solverlayers_ranking_float64, double)
-RANKING(solverlayers_ranking_int32, int32_t)
-RANKING(solverlayers_ranking_int64, int64_t)
+SOLVERLAYERS_RANKING(float32, float)
+SOLVERLAYERS_RANKING(float64, double)
+SOLVERLAYERS_RANKING(int32, int32_t)
+SOLVERLAYERS_RANKING(int64, int64_t)

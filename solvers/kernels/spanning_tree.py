@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable
-from functools import cache
-
 import torch
 from torch import Tensor
 
-from . import library
+from . import INT, SIZE, caller, contiguous
 
-_POINTER, _SIZE, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
-_LISTS = (_POINTER, _POINTER, _POINTER, _INT, _SIZE, _SIZE, _SIZE, _INT, _POINTER, _POINTER, _INT)
-_MATRICES = (_POINTER, _POINTER, _SIZE, _SIZE, _INT, _POINTER, _POINTER, _INT)
+_span = caller("spanning_tree", *[Tensor] * 3, INT, *[SIZE] * 3, INT, Tensor, Tensor)
+_span_dense = caller("spanning_tree_dense", Tensor, Tensor, SIZE, SIZE, INT, Tensor, Tensor)
 
 Trees = tuple[Tensor, Tensor | None]
 """Solutions in the shape of the scores, and which instances are disconnected, None where none is."""
@@ -28,23 +23,10 @@ def span(scores: Tensor, edges: Tensor, nodes: int, largest: bool, mask: Tensor 
     """
     if max(nodes, scores.shape[1]) >= 2**31:
         raise ValueError(f"The spanning tree kernel takes fewer than 2**31 nodes and edges; got {nodes}, {scores.shape[1]}.")
-    scores, edges = scores.contiguous(), edges.contiguous()
-    mask = None if mask is None else mask.contiguous()
+    scores, mask, edges = contiguous(scores, mask, edges)
     out, status = torch.empty_like(scores), torch.empty(len(scores), dtype=torch.bool)
-    failures = _function("", scores.dtype)(
-        scores.data_ptr(),
-        None if mask is None else mask.data_ptr(),
-        edges.data_ptr(),
-        edges.ndim == 3,
-        len(scores),
-        nodes,
-        scores.shape[1],
-        largest,
-        out.data_ptr(),
-        status.data_ptr(),
-        torch.get_num_threads(),
-    )
-    return _checked(failures, out, status)
+    failures = _span(scores, mask, edges, edges.ndim == 3, len(scores), nodes, scores.shape[1], largest, out, status)
+    return out, status if failures else None
 
 
 def span_dense(scores: Tensor, largest: bool, mask: Tensor | None = None) -> Trees:
@@ -52,36 +34,7 @@ def span_dense(scores: Tensor, largest: bool, mask: Tensor | None = None) -> Tre
 
     As `span`; nodes without any pair of which the mask holds both entries are not part of an instance.
     """
-    scores = scores.contiguous()
-    mask = None if mask is None else mask.contiguous()
+    scores, mask = contiguous(scores, mask)
     out, status = torch.empty_like(scores), torch.empty(len(scores), dtype=torch.bool)
-    failures = _function("dense_", scores.dtype)(
-        scores.data_ptr(),
-        None if mask is None else mask.data_ptr(),
-        len(scores),
-        scores.shape[1],
-        largest,
-        out.data_ptr(),
-        status.data_ptr(),
-        torch.get_num_threads(),
-    )
-    return _checked(failures, out, status)
-
-
-def _checked(failures: int, solution: Tensor, status: Tensor) -> Trees:
-    if failures < 0:
-        raise MemoryError(f"The spanning tree kernel found no memory for scores of shape {tuple(solution.shape)}.")
-    return solution, status if failures else None
-
-
-def _function(kind: str, dtype: torch.dtype) -> Callable[..., int]:
-    build = library()
-    assert build is not None
-    return _bound(build, f"solverlayers_spanning_tree_{kind}{str(dtype).removeprefix('torch.')}", bool(kind))
-
-
-@cache
-def _bound(build: ctypes.CDLL, name: str, dense: bool) -> Callable[..., int]:
-    function = getattr(build, name)
-    function.argtypes, function.restype = _MATRICES if dense else _LISTS, ctypes.c_int64
-    return function
+    failures = _span_dense(scores, mask, *scores.shape[:2], largest, out, status)
+    return out, status if failures else None

@@ -244,7 +244,7 @@ int64_t solve(const Batch& batch, int threads) {
 
 }  // namespace
 
-extern "C" __attribute__((visibility("default"))) int64_t solverlayers_tour_search(
+extern "C" __attribute__((visibility("default"))) int64_t solverlayers_tour_search_float64(
     const double* cost, int64_t count, int64_t cities, int64_t starts, int64_t* tour, uint8_t* status, int threads) {
   return solve(Batch{cost, count, cities, starts, tour, status}, threads);
 }

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
-from functools import cache
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from . import library
+from . import SIZE, caller
 from .held_karp import Tours
 
-_ARGUMENTS: list[Any] = [ctypes.c_void_p, *[ctypes.c_int64] * 3, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int]
-
-
-@cache
-def _function(build: ctypes.CDLL) -> Any:
-    function = build.solverlayers_tour_search
-    function.argtypes, function.restype = _ARGUMENTS, ctypes.c_int64
-    return function
+_short_tours = caller("tour_search", Tensor, *[SIZE] * 3, Tensor, Tensor)
 
 
 def short_tours(costs: Tensor, starts: int) -> Tours:
@@ -28,14 +17,6 @@ def short_tours(costs: Tensor, starts: int) -> Tours:
     `costs`, float64, are of a step from the row to the column, infinite where there is none; there are 2 cities at least.
     """
     count, cities, _ = costs.shape
-    costs = costs.contiguous()
-    order = torch.zeros(count, cities, dtype=torch.int64)
-    status = torch.empty(count, dtype=torch.uint8)
-    build = library()
-    assert build is not None
-    failures = _function(build)(
-        costs.data_ptr(), count, cities, min(starts, cities), order.data_ptr(), status.data_ptr(), torch.get_num_threads()
-    )
-    if failures < 0:
-        raise MemoryError(f"The tour search kernel found no memory for {count} instances of {cities} cities.")
+    order, status = torch.zeros(count, cities, dtype=torch.int64), torch.empty(count, dtype=torch.uint8)
+    failures = _short_tours(costs.contiguous(), count, cities, min(starts, cities), order, status)
     return Tours(order, status if failures else None)
