@@ -62,6 +62,14 @@ def check_mask(solver: Solver, scores: Tensor, mask: Tensor | None) -> None:
         )
 
 
+def check_given(solver: Solver, name: str, given: Tensor | None) -> None:
+    """Refuses a call without instance data `name` of a solver without a field of that name, which all instances would share."""
+    if given is None and getattr(solver, name) is None:
+        raise ValueError(
+            f"{type(solver).__name__}: no {name}. Give `{name}=` to the solver, if all instances share it, or to the call."
+        )
+
+
 def greatest_gain(costs: Tensor, before: Tensor, y: Tensor, lower: Tensor | float = 0.0, upper: Tensor | float = 1.0) -> Tensor:
     """How much less than `y`, which is optimal at the costs `before`, a solution may cost at `costs` at most.
 

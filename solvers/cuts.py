@@ -11,7 +11,7 @@ from solverlayers.errors import InfeasibleError, first_instance
 from solverlayers.solver import Solution
 
 from .flow_family import FlowSolver, Units, as_units, backend, batched, real_edges
-from .graph import Graph
+from .graph import Graph, check_ends, nodes_of_instances
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,7 @@ class CutProblem(FlowSolver):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, node in (("source", self.source), ("target", self.target)):
-            if node is not None and (node < 0 or (self.graph is not None and node >= self.graph.nodes)):
-                size = "" if self.graph is None else f" of {self.graph.nodes} nodes"
-                raise ValueError(f"{type(self).__name__}: {name}={node} is not a node of a graph{size}; nodes count from 0.")
+        check_ends(self, self.graph)
 
     def clip(self, scores: Tensor) -> Tensor:
         """Capacities made non-negative.  # (B, E) -> (B, E)"""
@@ -79,7 +76,8 @@ class CutProblem(FlowSolver):
         edge_index: Tensor | None = None,
     ) -> _Cuts:
         edges, nodes = self._edges(scores, edge_index, mask)
-        start, end = self._end("source", source, self.source, scores), self._end("target", target, self.target, scores)
+        start = nodes_of_instances(self, "source", source, self.source, scores)
+        end = nodes_of_instances(self, "target", target, self.target, scores)
         if edge_index is not None:
             nodes = max([nodes, *(int(t.max()) + 1 for t in (start, end) if t.numel()), 1])
         self._check_ends(start, end, nodes)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from solverlayers.errors import InfeasibleError, first_instance
 from solverlayers.solver import Solver
 
 from .common import check_mask
 from .common import native as native
-from .graph import Graph, check_edges, check_graph
+from .graph import Graph, check_edges, check_graph, count_nodes
 
 
 class EdgeSolver(Solver):
@@ -33,19 +32,7 @@ class EdgeSolver(Solver):
             edges = self.graph.edges
             return edges if scores.is_cpu else edges.to(scores.device), self.graph.nodes
         edges = edge_index.long()
-        return edges, self._count_nodes(edges, mask)
-
-    def _count_nodes(self, edges: Tensor, mask: Tensor | None) -> int:
-        """One more than the greatest node that is named; refuses negative ones."""
-        edges = edges if mask is None else edges.where(mask[:, None], 0)
-        negative = (edges < 0).flatten(1).any(1)
-        if negative.any():
-            raise InfeasibleError(
-                f"{type(self).__name__}: `edge_index` of instance {first_instance(negative)} names negative nodes; nodes count "
-                f"from 0. Use `mask` for edges that are padding.",
-                negative,
-            )
-        return int(edges.max()) + 1 if edges.numel() else 0
+        return edges, count_nodes(self, edges, mask)
 
     def decode(self, y: Tensor, edge_index: Tensor | None = None, **instance: Tensor) -> list[Tensor]:
         """The edges that each solution takes, as pairs of nodes.  # (B, E) -> B tensors (2, number)"""

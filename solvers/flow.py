@@ -10,6 +10,7 @@ from torch import Tensor
 
 from solverlayers.solver import Solution
 
+from .common import check_given
 from .constant import Constant
 from .cost_flow import CostFlow, circulation
 from .flow_family import batched, real_edges
@@ -91,11 +92,5 @@ class MinCostFlow(CostFlow):
 
     def _each(self, name: str, given: Tensor | None, scores: Tensor) -> Tensor:
         """What each instance has: its own data, or the field that all share."""
-        shared = getattr(self, name)
-        if given is None and shared is None:
-            raise ValueError(
-                f"MinCostFlow: no {name}. Give `{name}=` to the solver, if all instances share it, or to the call."
-            )
-        if given is not None:
-            return given
-        return shared.tensor.to(scores.device).expand(len(scores), -1)
+        check_given(self, name, given)
+        return getattr(self, name).tensor.to(scores.device).expand(len(scores), -1) if given is None else given

@@ -77,21 +77,6 @@ class FlowSolver(EdgeSolver):
                 bad,
             )
 
-    def _end(self, name: str, given: Tensor | None, default: int | None, scores: Tensor) -> Tensor:
-        """The source or target of each instance.  # (B,)"""
-        if given is None:
-            if default is None:
-                raise ValueError(
-                    f"{type(self).__name__}: no {name}. Give `{name}=` to the solver, or (B,) integers to the call."
-                )
-            return torch.full((len(scores),), default, device=scores.device)
-        if given.shape != (len(scores),) or given.is_floating_point() or given.dtype == torch.bool:
-            raise ValueError(
-                f"{type(self).__name__}: `{name}` is {given.dtype} of shape {tuple(given.shape)}; expected integers of shape "
-                f"{(len(scores),)}, the node of each instance."
-            )
-        return given.long()
-
     def _check_ends(self, source: Tensor, target: Tensor, nodes: int) -> None:
         outside = (torch.minimum(source, target) < 0) | (torch.maximum(source, target) >= nodes)
         for wrong, text in ((outside, f"its graph has nodes 0 to {nodes - 1}"), (source == target, "they must differ")):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from solverlayers.errors import InfeasibleError, first_instance
 from solverlayers.solver import Solver
 
 if TYPE_CHECKING:
@@ -146,6 +147,43 @@ def check_edges(solver: Solver, graph: Graph | None, edge_index: Tensor | None, 
             f"{name}: `edge_index` is {edge_index.dtype} of shape {tuple(edge_index.shape)}; expected integers of shape "
             f"{(count, 2, size)}, {ends} of each edge that has a score."
         )
+
+
+def count_nodes(solver: Solver, edges: Tensor, mask: Tensor | None) -> int:
+    """One more than the greatest node that edges `(B, 2, E)` in the mask name; refuses negative ones."""
+    edges = edges if mask is None else edges.where(mask[:, None], 0)
+    negative = (edges < 0).flatten(1).any(1)
+    if negative.any():
+        raise InfeasibleError(
+            f"{type(solver).__name__}: `edge_index` of instance {first_instance(negative)} names negative nodes; nodes count "
+            f"from 0. Use `mask` for edges that are padding.",
+            negative,
+        )
+    return int(edges.max()) + 1 if edges.numel() else 0
+
+
+def check_ends(solver: object, graph: Graph | None) -> None:
+    """Raises ValueError unless the fields `source` and `target` of a solver are None or nodes, of the graph if there is one."""
+    for name in ("source", "target"):
+        node = getattr(solver, name)
+        if node is not None and (node < 0 or (graph is not None and node >= graph.nodes)):
+            size = "" if graph is None else f" of {graph.nodes} nodes"
+            raise ValueError(f"{type(solver).__name__}: {name}={node} is not a node of a graph{size}; nodes count from 0.")
+
+
+def nodes_of_instances(solver: Solver, name: str, given: Tensor | None, default: int | None, scores: Tensor) -> Tensor:
+    """The node of each instance that is called `name`: those given, or else the one that all share.  # (B,)"""
+    kind = type(solver).__name__
+    if given is None and default is None:
+        raise ValueError(f"{kind}: no {name}. Give `{name}=` to the solver, or (B,) integers to the call.")
+    if given is None:
+        return torch.full((len(scores),), default, device=scores.device)
+    if given.shape != (len(scores),) or given.is_floating_point() or given.dtype == torch.bool:
+        raise ValueError(
+            f"{kind}: `{name}` is {given.dtype} of shape {tuple(given.shape)}; expected integers of shape "
+            f"{(len(scores),)}, the node of each instance."
+        )
+    return given.long()
 
 
 def grid_graph(height: int, width: int, neighbours: int = 4, directed: bool = False) -> Graph:

@@ -11,7 +11,7 @@ from solverlayers.errors import InfeasibleError, first_instance
 
 from . import graph_sweeps
 from .common import check_mask
-from .graph import Graph, check_edges, check_graph
+from .graph import Graph, check_edges, check_ends, check_graph, count_nodes, nodes_of_instances
 from .kernels import graph_path as kernel
 from .kernels import usable
 from .kernels.grid_path import Paths
@@ -56,10 +56,7 @@ class GraphShortestPath(ShortestPath):
 
     def __post_init__(self) -> None:
         check_graph(self, self.graph)
-        for name, node in (("source", self.source), ("target", self.target)):
-            if node is not None and (node < 0 or (self.graph is not None and node >= self.graph.nodes)):
-                size = "" if self.graph is None else f" of {self.graph.nodes} nodes"
-                raise ValueError(f"GraphShortestPath: {name}={node} is not a node of a graph{size}; nodes count from 0.")
+        check_ends(self, self.graph)
 
     def _paths(  # type: ignore[override]
         self,
@@ -73,7 +70,7 @@ class GraphShortestPath(ShortestPath):
         warm_start: Tensor | None = None,
     ) -> Paths:
         check_mask(self, scores, mask)
-        start, end = self._node("source", source, self.source, scores), self._node("target", target, self.target, scores)
+        start, end = self._node("source", source, scores), self._node("target", target, scores)
         check_edges(self, self.graph, edge_index, scores, "tails and heads")
         costs = self._native(scores)
         if self.graph is not None:
@@ -91,18 +88,9 @@ class GraphShortestPath(ShortestPath):
             paths = kernel.find_own(*given, gains) if usable(scores) else graph_sweeps.find(*given)
         return self._finish(paths, scores, mask, NOT_CONNECTED)
 
-    def _node(self, name: str, given: Tensor | None, default: int | None, scores: Tensor) -> Tensor:
+    def _node(self, name: str, given: Tensor | None, scores: Tensor) -> Tensor:
         """The source or target of each instance.  # (B,)"""
-        if given is None:
-            if default is None:
-                raise ValueError(f"GraphShortestPath: no {name}. Give `{name}=` to the solver, or (B,) integers to the call.")
-            return torch.full((len(scores),), default, device=scores.device)
-        if given.shape != (len(scores),) or given.is_floating_point() or given.dtype == torch.bool:
-            raise ValueError(
-                f"GraphShortestPath: `{name}` is {given.dtype} of shape {tuple(given.shape)}; expected integers of shape "
-                f"{(len(scores),)}, the node of each instance."
-            )
-        return given.long()
+        return nodes_of_instances(self, name, given, getattr(self, name), scores)
 
     def _check_nodes(self, nodes: int, source: Tensor, target: Tensor) -> None:
         outside = (torch.minimum(source, target) < 0) | (torch.maximum(source, target) >= nodes)
@@ -115,17 +103,8 @@ class GraphShortestPath(ShortestPath):
             )
 
     def _count_nodes(self, edges: Tensor, mask: Tensor | None, source: Tensor, target: Tensor) -> int:
-        """One more than the greatest node that is named; refuses negative ones."""
-        edges = edges if mask is None else edges.where(mask[:, None], 0)
-        negative = (edges < 0).flatten(1).any(1)
-        if negative.any():
-            raise InfeasibleError(
-                f"GraphShortestPath: `edge_index` of instance {first_instance(negative)} names negative nodes; nodes count "
-                f"from 0. Use `mask` for edges that are padding.",
-                negative,
-            )
-        named = [int(t.max()) for t in (edges, source, target) if t.numel()]
-        nodes = max(named, default=0) + 1
+        """One more than the greatest node that is named."""
+        nodes = max(1, count_nodes(self, edges, mask), *(int(end.max()) + 1 for end in (source, target) if end.numel()))
         self._check_nodes(nodes, source, target)
         return nodes
 
@@ -134,7 +113,7 @@ class GraphShortestPath(ShortestPath):
     ) -> list[list[int]]:
         """The nodes of each path, from source to target.  # (B, E) -> B lists"""
         check_edges(self, self.graph, edge_index, y, "tails and heads")
-        starts = self._node("source", source, self.source, y).tolist()
+        starts = self._node("source", source, y).tolist()
         chosen = (y != 0).cpu()
         if self.graph is not None:
             return [in_order(self.graph.edges[:, row], start, self.graph.directed) for row, start in zip(chosen, starts)]

@@ -7,12 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import graph_search
 from .augmenting_paths import assign
-from .graph_search import Square
 from .kernels import graph_matching as kernel
 from .kernels import usable
 from .kernels.graph_matching import INFEASIBLE, LIMIT, SOLVED, Problem, Proof
+from .quadratic_form import Square, make_square, partners_of, square_of
 
 LARGEST = 32
 """Rows or columns, with those that stand for nobody, above which nothing but a bound is computed."""
@@ -44,10 +43,10 @@ def branch_and_bound(problem: Problem, incumbents: Tensor, nodes: int) -> Proof:
     for b in range(len(incumbents)):
         own: dict[str, Any] = {k: v[b : b + 1] for k, v in problem._asdict().items() if isinstance(v, Tensor)}
         one = problem._replace(**own)
-        tree = _Tree(graph_search.make_square(one), incumbents[b : b + 1])
+        tree = _Tree(make_square(one), incumbents[b : b + 1])
         status[b] = tree.explore(nodes)
         bound[b] = -tree.bound if problem.maximize else tree.bound
-        partners[b] = graph_search.partners_of(tree.square, tree.permutation(), one.scores)[0]
+        partners[b] = partners_of(tree.square, tree.permutation(), one.scores)[0]
     return Proof(partners, status if status.any() else None, bound)
 
 
@@ -63,7 +62,7 @@ class _Tree:
         self.costs = costs  # (i, k, j, l) of both pairs together
         self.best, self.columns = torch.inf, torch.full((size,), -1)
         self.bound = -torch.inf
-        start = graph_search.square_of(square, incumbent)
+        start = square_of(square, incumbent)
         if start is not None:
             self._offer(start[:, :size])
         finite = self.linear.where(self.linear.isfinite(), 0.0)

@@ -13,7 +13,7 @@ from solverlayers.solver import Solver
 
 from .common import check_mask, native, refuse
 from .dag import Dag, best_paths
-from .graph import Graph, check_edges
+from .graph import Graph, check_edges, check_ends, nodes_of_instances
 from .graph_path import in_order
 from .kernels.dag_path import INVALID
 
@@ -62,11 +62,7 @@ class LongestPath(Solver):
             )
         if not self.graph.directed:
             raise ValueError("LongestPath: the graph is not directed; longest paths are found in directed acyclic graphs.")
-        for name, node in (("source", self.source), ("target", self.target)):
-            if node is not None and not 0 <= node < self.graph.nodes:
-                raise ValueError(
-                    f"LongestPath: {name}={node} is not a node of a graph of {self.graph.nodes} nodes; nodes count from 0."
-                )
+        check_ends(self, self.graph)
         _ordered(self.graph)  # refuses cycles
 
     def solve(
@@ -108,11 +104,7 @@ class LongestPath(Solver):
         if given is None:
             number = anywhere if default is None else int(place[default])
             return torch.full((len(scores),), number, device=scores.device)
-        if given.shape != (len(scores),) or given.is_floating_point() or given.dtype == torch.bool:
-            raise ValueError(
-                f"LongestPath: `{name}` is {given.dtype} of shape {tuple(given.shape)}; expected integers of shape "
-                f"{(len(scores),)}, the node of each instance."
-            )
+        given = nodes_of_instances(self, name, given, None, scores)
         outside = (given < 0) | (given >= self.graph.nodes)
         if outside.any():
             first = first_instance(outside)
@@ -121,7 +113,7 @@ class LongestPath(Solver):
                 f"instances), but the graph has nodes 0 to {self.graph.nodes - 1}.",
                 outside,
             )
-        return place.to(given.device)[given.long()]
+        return place.to(given.device)[given]
 
 
 @lru_cache(maxsize=64)

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from .assignment import Assignment
-from .graph_search import Edges, Square, make_square
 from .kernels.graph_matching import Problem
+from .quadratic_form import Edges, Square, make_square
 
 _ROUNDS = 50
 _ENTRIES = 2**22  # costs of pairs of labels held at once

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from .assignment import real_lines
-from .graph_search import Edges, edges_of
 from .kernels.graph_matching import INVALID, Problem
 from .lawler_matching import LawlerMatching
+from .quadratic_form import Edges, edges_of
 
 
 class _Scores(NamedTuple):

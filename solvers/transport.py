@@ -11,7 +11,7 @@ from torch import Tensor
 
 from solverlayers.solver import Solution
 
-from .common import check_mask
+from .common import check_given, check_mask
 from .constant import Constant
 from .cost_flow import CostFlow, circulation
 from .flow_family import batched
@@ -91,10 +91,8 @@ class Transport(CostFlow):
         return scores.flatten(1), flat, None, balance, _pairs(n, m, scores.device)
 
     def _amounts(self, name: str, given: Tensor | None, shape: tuple[int, int], scores: Tensor) -> Tensor:
-        shared = getattr(self, name)
-        if given is None and shared is None:
-            raise ValueError(f"Transport: no {name}. Give `{name}=` to the solver, if all instances share it, or to the call.")
-        amounts = shared.tensor.to(scores.device).expand(shape[0], -1) if given is None else given.double()
+        check_given(self, name, given)
+        amounts = getattr(self, name).tensor.to(scores.device).expand(shape[0], -1) if given is None else given.double()
         if amounts.shape != shape:
             raise ValueError(
                 f"Transport: `{name}` has shape {tuple(amounts.shape)} for scores of shape {tuple(scores.shape)}; expected "

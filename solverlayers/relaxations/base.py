@@ -88,6 +88,10 @@ class Relaxation:
             )
 
     def _mismatch(self, solver: Solver) -> str:
+        if self.hull == "ranks" and hasattr(solver, "k"):
+            return f"its points are ranks, and the solver chooses k={solver.k!r} entries"
+        if self.hull == "ranks" and solver.one_hot:
+            return "its points are ranks, and solutions of the solver are one-hot"
         if self.event_dim not in (None, solver.event_dim):
             return f"it works on the last {self.event_dim} dimensions of the scores, and an instance has {solver.event_dim}"
         if self.same_shape and not solver.same_shape:

@@ -38,13 +38,6 @@ class _Rank(_Permutahedral):
     def _project(self, z: Tensor, ranks: Tensor, used: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def _mismatch(self, solver: Solver) -> str:
-        if hasattr(solver, "k"):
-            return f"its points are ranks, and the solver chooses k={solver.k!r} entries"
-        if solver.one_hot:
-            return "its points are ranks, and solutions of the solver are one-hot"
-        return super()._mismatch(solver)
-
 
 @dataclass(frozen=True)
 class SoftRank(_Rank):

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..solver import Solver
 from .base import BIG, Relaxation, masked_softmax, positive, usable
 
 
@@ -147,10 +146,3 @@ class Ranks(Relaxation):
     def relax(self, theta: Tensor, mask: Tensor | None) -> Tensor:  # (*S, B, n) -> (*S, B, n)
         ranks = torch.arange(1, theta.shape[-1] + 1, device=theta.device, dtype=theta.dtype)
         return (self.permutation.relax(theta, mask) * ranks.unsqueeze(-1)).sum(-2)
-
-    def _mismatch(self, solver: Solver) -> str:
-        if hasattr(solver, "k"):
-            return f"its points are ranks, and the solver chooses k={solver.k!r} entries"
-        if solver.one_hot:
-            return "its points are ranks, and solutions of the solver are one-hot"
-        return super()._mismatch(solver)
