@@ -12,7 +12,7 @@ from solverlayers.errors import InfeasibleError, InstanceError, first_instance
 from solverlayers.solver import Solver
 
 from . import packing
-from .common import check_mask
+from .common import check_given, check_mask
 from .edge_family import native
 from .kernels import knapsack as kernel
 from .kernels import library, usable
@@ -71,8 +71,8 @@ class KnapsackProblem(Solver):
     ) -> tuple[Tensor, Tensor, bool]:
         """Weights `(B, n, d)` and capacities `(B, d)` in float64, and whether weights are integers."""
         check_mask(self, scores, mask)
-        given = self._each("weights", weights, self.weights, scores)
-        room = self._each("capacity", capacity, self.capacity, scores)
+        given = self._each("weights", weights, scores)
+        room = self._each("capacity", capacity, scores)
         count, n = scores.shape
         if given.ndim not in (2, 3) or given.shape[:2] != (count, n):
             raise ValueError(
@@ -95,15 +95,12 @@ class KnapsackProblem(Solver):
         self._refuse_negative("weights", given)
         return given, room, integer
 
-    def _each(self, name: str, given: Tensor | None, shared: Any, scores: Tensor) -> Tensor:
+    def _each(self, name: str, given: Tensor | None, scores: Tensor) -> Tensor:
         """What each instance has: its own data, or the field that all share."""
+        check_given(self, name, given)
         if given is not None:
             return given
-        if shared is None:
-            raise ValueError(
-                f"{type(self).__name__}: no {name}. Give `{name}=` to the solver, if all instances share it, or to the call."
-            )
-        one = torch.tensor(shared, device=scores.device)
+        one = torch.tensor(getattr(self, name), device=scores.device)
         one = one.double() if one.is_floating_point() else one
         return one.expand(len(scores), *one.shape)
 
@@ -136,9 +133,10 @@ class Knapsack(KnapsackProblem):
 
     Weights of an integer type are solved by dynamic programming, in time and memory that grow with n times the (product of the)
     capacities, unless that is beyond 2**28 (or 2**24 without n); values are summed in the dtype of the scores, so sets are
-    optimal up to that rounding. Other weights are solved by branch and bound in float64: as a rule fast, in the worst case
-    exponential in n. Round and scale real weights to integers where that matters. Ties: in dynamic programming an item is taken
-    only if the items before it do not do as well without it; in branch and bound the set is always the same, but not specified.
+    optimal up to that rounding. Other weights are solved by branch and bound in float64, where they fit if they exceed the
+    capacity by no more than 1e-12 of it, as rounding may: as a rule fast, in the worst case exponential in n. Round and scale
+    real weights to integers where that matters. Ties: in dynamic programming an item is taken only if the items before it do
+    not do as well without it; in branch and bound the set is always the same, but not specified.
 
     >>> solver = Knapsack(weights=(2, 3, 4), capacity=6)
     >>> y = solver(torch.tensor([[3.0, 4.0, 5.0], [1.0, 9.0, 2.0]]))
@@ -206,7 +204,7 @@ class BoundedKnapsack(KnapsackProblem):
 
     def _copies(self, scores: Tensor, limits: Tensor | None, mask: Tensor | None, load: Tensor, room: Tensor) -> Tensor:
         """How many copies of each item there can be in a packing.  # (B, n)"""
-        given = self._each("limits", limits, self.limits, scores)
+        given = self._each("limits", limits, scores)
         if given.shape != scores.shape or given.is_floating_point() or given.dtype == torch.bool:
             raise ValueError(
                 f"BoundedKnapsack: `limits` are {given.dtype} of shape {tuple(given.shape)}; expected integers of shape "

@@ -7,15 +7,18 @@ from torch import Tensor
 
 _LARGEST_GRID, _LARGEST_TABLE = 2**24, 2**28
 """Capacities of one instance that a table may have, and capacities times items."""
+_ROUNDING = 1e-12
+"""By which share of a capacity sums of weights that are not whole may exceed it."""
 
 
 def pack(values: Tensor, weights: Tensor, capacity: Tensor, integer: bool, mask: Tensor | None = None) -> Tensor:
     """The most valuable items that fit, 1 where taken; see the kernel.  # (B, n), (B, n, d), (B, d) -> (B, n)"""
     worth = values > 0 if mask is None else (values > 0) & mask
     light = worth & (weights == 0).all(2)
-    usable = worth & ~light & (weights <= capacity[:, None]).all(2)
+    slack = 1.0 if integer else 1 + _ROUNDING
+    usable = worth & ~light & (weights <= slack * capacity[:, None]).all(2)
     solution = light.to(values.dtype)
-    capacity = capacity.minimum(weights.where(usable[..., None], 0).sum(1))
+    capacity = slack * capacity.minimum(weights.where(usable[..., None], 0).sum(1))
     if not usable.any():
         return solution
     tables = torch.zeros_like(usable[:, 0])

@@ -1,23 +1,17 @@
 """Knapsacks, against enumeration and OR-Tools, and kernels against torch."""
 
-import ctypes
 import re
 from itertools import product
 
 import pytest
 import torch
+from builds import BUILDS, generator, serve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from solverlayers.errors import InfeasibleError, InstanceError
-from solverlayers.solvers import kernels, knapsack
-from solverlayers.solvers.kernels import knapsack as kernel
+from solverlayers.solvers import knapsack
 from solverlayers.solvers.knapsack import BoundedKnapsack, Knapsack
-
-RUNS_HERE = {"AVX512": ("baseline", "avx2", "avx512"), "AVX2": ("baseline", "avx2")}
-BUILDS = [
-    name for name in RUNS_HERE.get(torch.backends.cpu.get_cpu_capability(), ("baseline",)) if kernels._find(name) is not None
-]
 
 
 @pytest.fixture(params=["torch", *BUILDS])
@@ -28,16 +22,9 @@ def backend(request, monkeypatch):
 
 
 def use(name, monkeypatch):
-    monkeypatch.setattr(knapsack, "usable", lambda *tensors: name != "torch")
+    serve(name, monkeypatch, knapsack)
     if name == "torch":
         monkeypatch.setattr(knapsack, "library", lambda: None)
-    else:
-        build = ctypes.CDLL(str(kernels._find(name)))
-        monkeypatch.setattr(kernel, "library", lambda: build)
-
-
-def generator(seed):
-    return torch.Generator().manual_seed(seed)
 
 
 def best_value(values, weights, capacity, most):
@@ -79,6 +66,18 @@ def test_all_are_optimal(seed, n, dimensions, kind, levels):
                 assert (values[b] * y[b]).sum().item() == pytest.approx(best.item())
     if kind == "integer":
         assert all(torch.equal(y, solutions[0]) for y in solutions)
+
+
+@pytest.mark.parametrize("dimensions", [1, 2])
+def test_rounding_keeps_nothing_out(backend, dimensions):
+    """The sum of all weights is capacity for all items, in whatever order they are added up, and so is what is more."""
+    g = generator(dimensions)
+    values, weights = torch.rand(200, 6, generator=g), torch.rand(200, 6, dimensions, generator=g, dtype=torch.float64)
+    capacities = (weights.sum(1), weights.flip(1).cumsum(1)[:, -1], 2 * weights.sum(1))
+    for capacity in capacities:
+        assert (Knapsack()(values, weights=weights, capacity=capacity) == 1).all()
+    tenths = torch.tensor([[0.1, 0.2]], dtype=torch.float64)  # in binary they add up to a little more than 0.3
+    assert Knapsack()(torch.ones(1, 2), weights=tenths, capacity=torch.tensor([0.3], dtype=torch.float64)).tolist() == [[1, 1]]
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)

@@ -22,6 +22,7 @@
 namespace {
 
 constexpr double kLargestGrid = 1 << 24, kLargestTable = 1 << 28;  // capacities; times items
+constexpr double kRounding = 1e-12;  // by which share of a capacity sums of weights that are not whole may exceed it
 
 template <class T>
 struct Batch {
@@ -38,7 +39,7 @@ struct Batch {
 template <class T>
 class Knapsack {
  public:
-  explicit Knapsack(const Batch<T>& batch) : batch_(batch), d_(batch.dimensions) {}
+  explicit Knapsack(const Batch<T>& batch) : batch_(batch), d_(batch.dimensions), slack_(batch.integer ? 1 : 1 + kRounding) {}
 
   void solve(int64_t b) {
     out_ = batch_.solution + b * batch_.size;
@@ -58,6 +59,7 @@ class Knapsack {
 
   const Batch<T>& batch_;
   const int64_t d_;
+  const double slack_;  // times this a capacity is still kept
   T* out_ = nullptr;
   std::vector<int64_t> item_;            // their numbers, ascending
   std::vector<T> value_;                 // all positive
@@ -79,7 +81,7 @@ class Knapsack {
       if ((batch_.mask && !batch_.mask[b * batch_.size + i]) || !(values[i] > 0)) continue;
       const double* w = weights + i * d_;
       bool fits = true, light = true;
-      for (int64_t k = 0; k < d_; ++k) fits &= w[k] <= capacity[k], light &= w[k] == 0;
+      for (int64_t k = 0; k < d_; ++k) fits &= w[k] <= slack_ * capacity[k], light &= w[k] == 0;
       if (light) out_[i] = T(1);
       if (light || !fits) continue;
       item_.push_back(i);
@@ -93,7 +95,7 @@ class Knapsack {
   void reduce_capacity(int64_t b) {
     capacity_.assign(batch_.capacity + b * d_, batch_.capacity + (b + 1) * d_);
     for (int64_t k = 0; k < d_; ++k) {
-      capacity_[k] = std::min(capacity_[k], total_[k]);
+      capacity_[k] = slack_ * std::min(capacity_[k], total_[k]);
       if (batch_.integer) capacity_[k] = std::floor(capacity_[k]);
     }
   }
