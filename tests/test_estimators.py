@@ -501,6 +501,15 @@ def test_copies_and_names(estimator):
             RuntimeError,
             "MovingAverage keeps a state, which a torch.func transform cannot update; use LeaveOneOut.",
         ),
+        *[
+            (
+                lambda estimator=estimator: estimator(bernoulli(torch.zeros(2)), quadratic),
+                TypeError,
+                f"{type(estimator).__name__}: the distribution is a function; call `estimator(loss, distribution)` with one of "
+                f"torch.distributions or solverlayers.distributions.",
+            )
+            for estimator in (ScoreFunction(), Exact())
+        ],
         (
             lambda: Exact()(quadratic, PerturbedSolution(Argmax(), THETA[None], noise=Gaussian())),
             TypeError,

@@ -48,6 +48,15 @@ def evaluate(estimator: Estimator, loss: Loss, y: Tensor, batch_shape: torch.Siz
     return losses
 
 
+def check_distribution(estimator: Estimator, distribution: Distribution) -> None:
+    """Refuses what is no distribution, such as the two arguments in the wrong order."""
+    if not isinstance(distribution, Distribution):
+        raise TypeError(
+            f"{type(estimator).__name__}: the distribution is a {type(distribution).__name__}; call `estimator(loss, "
+            f"distribution)` with one of torch.distributions or solverlayers.distributions."
+        )
+
+
 def check_samples(estimator: Estimator, samples: int, least: int = 1, advice: str = "") -> int:
     if not isinstance(samples, int) or samples < least:
         raise ValueError(f"{type(estimator).__name__}: samples={samples!r}; it must be an integer of at least {least}{advice}.")

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent
 
 from ..autograd import replace_gradient
-from .base import Estimator, Loss, check_samples, evaluate
+from .base import Estimator, Loss, check_distribution, check_samples, evaluate
 from .baselines import Baseline, LeaveOneOut
 from .latents import draw
 
@@ -40,6 +40,7 @@ class ScoreFunction(Estimator):
         self.samples, self.baseline = check_samples(self, samples, least, advice if least > 1 else ""), baseline
 
     def forward(self, loss: Loss, distribution: Distribution) -> Tensor:
+        check_distribution(self, distribution)
         y, log_prob = draw(distribution, self.samples)
         losses = evaluate(self, loss, y, distribution.batch_shape)
         weight = torch.exp(log_prob - log_prob.detach())
@@ -57,6 +58,7 @@ class Exact(Estimator):
     """
 
     def forward(self, loss: Loss, distribution: Distribution) -> Tensor:
+        check_distribution(self, distribution)
         y = _support(distribution)
         log_prob = distribution.log_prob(y)
         return (log_prob.exp() * evaluate(self, loss, y, distribution.batch_shape)).sum(0)
