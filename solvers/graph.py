@@ -174,9 +174,9 @@ def check_ends(solver: object, graph: Graph | None) -> None:
 def nodes_of_instances(solver: Solver, name: str, given: Tensor | None, default: int | None, scores: Tensor) -> Tensor:
     """The node of each instance that is called `name`: those given, or else the one that all share.  # (B,)"""
     kind = type(solver).__name__
-    if given is None and default is None:
-        raise ValueError(f"{kind}: no {name}. Give `{name}=` to the solver, or (B,) integers to the call.")
     if given is None:
+        if default is None:
+            raise ValueError(f"{kind}: no {name}. Give `{name}=` to the solver, or (B,) integers to the call.")
         return torch.full((len(scores),), default, device=scores.device)
     if given.shape != (len(scores),) or given.is_floating_point() or given.dtype == torch.bool:
         raise ValueError(
