@@ -144,4 +144,9 @@ class SolverLayer(nn.Module):
         return torch.where(failed[(...,) + (None,) * (y.ndim - lead)], 0, y)
 
     def extra_repr(self) -> str:
-        return f"(solver): {self.solver}"
+        lines = [f"(solver): {self.solver}"]
+        if self.noise is not None:
+            lines.append(f"(noise): {self.noise}")
+        if self.on_failure != "raise":
+            lines.append(f"(on_failure): {self.on_failure!r}")
+        return "\n".join(lines)

@@ -409,6 +409,20 @@ def test_a_function_of_the_scores_is_a_projection(solver):
         layer.eval()
 
 
+def test_a_layer_shows_all_that_it_was_made_of():
+    layer = SolverLayer(TopK(2), Identity(), projection="std", noise=Gaussian(0.1), on_failure="skip")
+    assert str(layer).splitlines() == [
+        "SolverLayer(",
+        "  (solver): TopK(k=2, largest=True)",
+        "  (noise): Gaussian(scale=0.1)",
+        "  (on_failure): 'skip'",
+        "  (rule): Identity()",
+        "  (projection): Std()",
+        ")",
+    ]
+    assert str(SolverLayer(Argmax(), Identity())).splitlines()[1:-1] == ["  (solver): Argmax()", "  (rule): Identity()"]
+
+
 def test_noise_while_training_only():
     x, _ = scores_and_weights(200, 4)
     layer = SolverLayer(Ranking(), Identity(), noise=Gaussian(2.0))
