@@ -77,6 +77,7 @@ class SolverLayer(nn.Module):
         if not scores or not all([isinstance(s, Tensor) for s in scores]):
             self.solver.check(*scores)  # which says what is wrong
         if len(scores) == 1 and scores[0].ndim == self.solver.event_dim:
+            self._check_data(instance)
             y = self.forward(scores[0].unsqueeze(0), **{k: v.unsqueeze(0) for k, v in instance.items()})
             return y.squeeze(0) if isinstance(y, Tensor) else tuple(part.squeeze(0) for part in y)
         oracle, theta = self._prepare(scores, instance)
@@ -119,12 +120,7 @@ class SolverLayer(nn.Module):
         return oracle, theta, y
 
     def _prepare(self, scores: tuple[Tensor, ...], instance: dict[str, Tensor]) -> tuple[Oracle, Tensor]:
-        for key, value in instance.items():
-            if isinstance(value, Tensor) and value.requires_grad:
-                raise ValueError(
-                    f"{type(self.solver).__name__}: `{key}` requires a gradient, but only scores get one; instance data are "
-                    f"constants. Pass `{key}.detach()`, or use a solver that takes it as a second score tensor."
-                )
+        self._check_data(instance)
         shapes = tuple(s.shape[1:] for s in scores) if len(scores) > 1 else ()
         oracle = Oracle(self.solver, instance, shapes, self.on_failure)
         theta = oracle.pack(scores)
@@ -135,6 +131,19 @@ class SolverLayer(nn.Module):
         if self.projection is not None and (self.training or not self.projection.preserves_solution):
             theta = self.projection(oracle, theta)
         return oracle, theta
+
+    def _check_data(self, instance: dict[str, Tensor]) -> None:
+        for key, value in instance.items():
+            if not isinstance(value, Tensor):
+                raise TypeError(
+                    f"{type(self.solver).__name__}: `{key}` is a {type(value).__name__}; instance data are tensors with one "
+                    f"entry per instance. Use `torch.as_tensor`, or a field of the solver for what all share."
+                )
+            if value.requires_grad:
+                raise ValueError(
+                    f"{type(self.solver).__name__}: `{key}` requires a gradient, but only scores get one; instance data are "
+                    f"constants. Pass `{key}.detach()`, or use a solver that takes it as a second score tensor."
+                )
 
     def _blank(self, y: Tensor, failed: Tensor, lead: int) -> Tensor:
         """Zero solutions and gradients for the instances that failed; `lead` counts the dimensions up to the batch."""

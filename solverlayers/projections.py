@@ -99,6 +99,11 @@ def make_projection(projection: str | Projection | Callable[[Tensor], Tensor]) -
         if projection not in PROJECTIONS:
             raise ValueError(f"unknown projection {projection!r}; use one of {', '.join(map(repr, PROJECTIONS))}, or a module.")
         return PROJECTIONS[projection]()
+    if isinstance(projection, type) or not callable(projection):
+        raise TypeError(
+            f"projection is {projection!r}; expected one of {', '.join(map(repr, PROJECTIONS))}, or a module or function of "
+            f"the scores."
+        )
     return _Applied(projection)
 
 

@@ -177,7 +177,7 @@ def test_lpgd_needs_a_linear_distance():
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         SolverLayer(Sign(margin=0.5), LPGD(1.0, rho=0.1))
     SolverLayer(Sign(margin=0.5), LPGD(1.0))
-    message = "LPGD: tau=0.0 and rho=0.0; tau must not be zero, and rho not negative."
+    message = "LPGD: tau=0.0 and rho=0.0; tau is a number other than zero, and rho not negative."
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         SolverLayer(Argmax(), LPGD(0.0))
 

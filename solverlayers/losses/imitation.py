@@ -67,7 +67,7 @@ class FenchelYoungLoss(ImitationLoss):
         super().__init__(solver, on_failure)
         self.sigma, self.samples = sigma, samples
         self.noise = Gaussian() if noise is None else noise
-        check_samples(self, samples, sigma)
+        check_samples(self, samples, sigma, self.noise)
         self._mean = sigma * self.noise.mean
 
     def imitate(self, oracle: Oracle, theta: Tensor, y_true: Tensor) -> Tensor:

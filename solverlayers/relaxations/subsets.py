@@ -23,6 +23,10 @@ class _KSubset(Relaxation):
 
     def __post_init__(self) -> None:
         positive(self, "temperature")
+        if self.k is not None and (not hasattr(self.k, "__index__") or isinstance(self.k, Tensor)):
+            raise TypeError(
+                f"{type(self).__name__}: k={self.k!r}; the number of chosen entries is a whole number, or a tensor in the call."
+            )
         if self.k is not None and self.k < 0:
             raise ValueError(f"{type(self).__name__}: k={self.k!r}; the number of chosen entries is 0 or more.")
 

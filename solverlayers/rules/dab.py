@@ -146,8 +146,12 @@ class DAB(SurrogateRule):
             network = APPROXIMATORS[approximator](tuple(shape), output_shape)
             if residual:
                 _begin_at_zero(network)
-        else:
+        elif isinstance(approximator, nn.Module):
             network = approximator
+        else:
+            raise TypeError(
+                f"DAB: approximator is {approximator!r}; expected a module, or one of {', '.join(map(repr, APPROXIMATORS))}."
+            )
         self.name = approximator if isinstance(approximator, str) else None
         self.approximator = network
         self.masked = "mask" in inspect.signature(network.forward).parameters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import Literal
 
 import torch
@@ -28,7 +29,9 @@ class _DifferenceRule(Rule):
 
     def check(self, solver: Solver) -> None:
         needs_objective(self, solver)
-        if self.step != "auto" and not (isinstance(self.step, (int, float)) and self.step > 0):
+        if self.step != "auto" and not (
+            isinstance(self.step, Real) and not isinstance(self.step, bool) and 0 < self.step < math.inf
+        ):
             raise ValueError(f"{type(self).__name__}: step={self.step!r}; it must be a positive number or 'auto'.")
 
     def _difference(self, oracle: Oracle, theta: Tensor, scheme: Scheme) -> Tensor:
@@ -98,8 +101,10 @@ class LPGD(Rule):
 
     def check(self, solver: Solver) -> None:
         needs_objective(self, solver)
-        if self.tau == 0 or not self.rho >= 0:
-            raise ValueError(f"LPGD: tau={self.tau!r} and rho={self.rho!r}; tau must not be zero, and rho not negative.")
+        if not isinstance(self.tau, Real) or not isinstance(self.rho, Real) or self.tau == 0 or not self.rho >= 0:
+            raise ValueError(
+                f"LPGD: tau={self.tau!r} and rho={self.rho!r}; tau is a number other than zero, and rho not negative."
+            )
         if self.rho:
             distance_centre(self, solver)
 
@@ -145,7 +150,7 @@ class IMLE(_DifferenceRule):
 
     def check(self, solver: Solver) -> None:
         super().check(solver)
-        check_samples(self, self.samples, self.sigma)
+        check_samples(self, self.samples, self.sigma, self.noise)
 
 
 class AIMLE(Rule):
@@ -204,7 +209,7 @@ class AIMLE(Rule):
 
     def check(self, solver: Solver) -> None:
         needs_objective(self, solver)
-        check_samples(self, self.samples, self.sigma)
+        check_samples(self, self.samples, self.sigma, self.noise)
         if not (self.target > 0 and self.rate > 0 and self.start >= 0):
             raise ValueError(
                 f"AIMLE: target={self.target!r}, rate={self.rate!r} and start={self.start!r}; target and rate must be "
@@ -212,10 +217,15 @@ class AIMLE(Rule):
             )
 
 
-def check_samples(asker: object, samples: int, sigma: float) -> None:
-    """Refuses a number of samples below one and a scale that is not positive."""
-    if samples < 1 or not sigma > 0:
-        raise ValueError(f"{type(asker).__name__}: samples={samples!r} and sigma={sigma!r}; both must be positive.")
+def check_samples(asker: object, samples: int, sigma: float, noise: Noise) -> None:
+    """Refuses a number of samples below one, a scale that is not positive, and what is no noise."""
+    name = type(asker).__name__
+    if isinstance(samples, bool) or not hasattr(samples, "__index__") or not isinstance(sigma, Real):
+        raise TypeError(f"{name}: samples={samples!r} and sigma={sigma!r}; expected a whole number and a number.")
+    if samples < 1 or not 0 < sigma < math.inf:
+        raise ValueError(f"{name}: samples={samples!r} and sigma={sigma!r}; both must be positive.")
+    if not isinstance(noise, Noise):
+        raise TypeError(f"{name}: noise is {noise!r}; expected an instance of Noise, such as Gumbel(), or None.")
 
 
 def draw(theta: Tensor, sigma: float, samples: int, noise: Noise) -> Tensor:

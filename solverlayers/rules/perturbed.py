@@ -89,7 +89,7 @@ class _ScoreGradient:
 def check_perturbation(asker: object, sigma: float, samples: int, noise: Noise, antithetic: bool) -> None:
     """Refuses noise without a usable score, pairs of noise that is not symmetric, and odd numbers of paired samples."""
     name = type(asker).__name__
-    check_samples(asker, samples, sigma)
+    check_samples(asker, samples, sigma, noise)
     if not noise.has_score:
         raise ValueError(
             f"{name} needs noise with a differentiable density, and {noise!r} has none. "

@@ -91,8 +91,10 @@ class Parallel(Wrapper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.workers == 0:
-            raise ValueError("Parallel: workers=0; it is the number of processes, or -1 for one for each processor.")
+        if self.workers == 0 or not isinstance(self.workers, int):
+            raise ValueError(
+                f"Parallel: workers={self.workers!r}; it is the number of processes, or -1 for one for each processor."
+            )
 
     def solve(self, *scores: Tensor, **instance: Tensor) -> Answer:
         """The solutions, piece by piece.  # (B, *E) -> (B, *E)"""

@@ -1,0 +1,121 @@
+"""Arguments that mean nothing are refused when a layer is built, or by the first batch, in words that say what would."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from solverlayers import SolverLayer
+from solverlayers.losses import FenchelYoungLoss
+from solverlayers.relaxations import SoftTopK
+from solverlayers.rules import AIMLE, DAB, IMLE, LPGD, Blackbox, Identity, Perturbed
+from solverlayers.solvers import Parallel, TopK
+
+
+def layer(rule, **settings):
+    return SolverLayer(TopK(1), rule, **settings)
+
+
+NO_DATA = (
+    "instance data are tensors with one entry per instance. Use `torch.as_tensor`, or a field of the solver for what all share."
+)
+NO_NOISE = "noise is 'gumbel'; expected an instance of Noise, such as Gumbel(), or None."
+NO_NUMBERS = "expected a whole number and a number."
+NO_STEP = "it must be a positive number or 'auto'."
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: TopK(1)(torch.ones(2, 3, dtype=torch.complex64)),
+            TypeError,
+            "TopK: the scores are of type torch.complex64; expected real numbers in a dense tensor.",
+        ),
+        (
+            lambda: SolverLayer(TopK(1), Identity())(torch.eye(3).to_sparse()),
+            TypeError,
+            "TopK: the scores are a tensor of layout torch.sparse_coo; expected real numbers in a dense tensor.",
+        ),
+        (
+            lambda: TopK(1.5),
+            TypeError,
+            "TopK: k is 1.5; the number of chosen entries is a whole number, or a tensor (B,) in the call: "
+            "`solver(scores, k=...)`.",
+        ),
+        (
+            lambda: TopK(torch.tensor(2)),
+            TypeError,
+            "TopK: k is tensor(2); the number of chosen entries is a whole number, or a tensor (B,) in the call: "
+            "`solver(scores, k=...)`.",
+        ),
+        (
+            lambda: DAB("batch", shape=5),
+            TypeError,
+            "DAB('batch'): shape=5, output_shape=None; use tuples, as (10,).",
+        ),
+        (
+            lambda: SolverLayer(TopK(1), DAB("batch", shape=(5,)))(torch.randn(3, 6, requires_grad=True)),
+            ValueError,
+            "BatchApproximator: scores have shape (3, 6), but it was built for instances of shape (5,). Give `DAB` the shape "
+            "of an instance, or take the 'equivariant' approximator, which fits any.",
+        ),
+        (lambda: layer(IMLE(noise="gumbel")), TypeError, "IMLE: " + NO_NOISE),
+        (lambda: layer(AIMLE(noise="gumbel")), TypeError, "AIMLE: " + NO_NOISE),
+        (lambda: layer(Perturbed(noise="gumbel")), TypeError, "Perturbed: " + NO_NOISE),
+        (lambda: FenchelYoungLoss(TopK(1), noise="gumbel"), TypeError, "FenchelYoungLoss: " + NO_NOISE),
+        (lambda: layer(IMLE(samples=2.5)), TypeError, "IMLE: samples=2.5 and sigma=1.0; " + NO_NUMBERS),
+        (lambda: layer(Perturbed(sigma="1")), TypeError, "Perturbed: samples=10 and sigma='1'; " + NO_NUMBERS),
+        (
+            lambda: layer(Perturbed(sigma=math.inf)),
+            ValueError,
+            "Perturbed: samples=10 and sigma=inf; both must be positive.",
+        ),
+        (lambda: layer(Blackbox(step=True)), ValueError, "Blackbox: step=True; " + NO_STEP),
+        (lambda: layer(Blackbox(step=math.inf)), ValueError, "Blackbox: step=inf; " + NO_STEP),
+        (
+            lambda: layer(LPGD(tau="auto")),
+            ValueError,
+            "LPGD: tau='auto' and rho=0.0; tau is a number other than zero, and rho not negative.",
+        ),
+        (
+            lambda: layer(Identity(), projection=3),
+            TypeError,
+            "projection is 3; expected one of 'mean', 'norm', 'std', 'tangent', or a module or function of the scores.",
+        ),
+        (
+            lambda: DAB(abs),
+            TypeError,
+            "DAB: approximator is <built-in function abs>; expected a module, or one of 'batch', 'independent', 'equivariant'.",
+        ),
+        (
+            lambda: SoftTopK(2.5),
+            TypeError,
+            "SoftTopK: k=2.5; the number of chosen entries is a whole number, or a tensor in the call.",
+        ),
+        (
+            lambda: Parallel(TopK(1), workers="4"),
+            ValueError,
+            "Parallel: workers='4'; it is the number of processes, or -1 for one for each processor.",
+        ),
+        (
+            lambda: layer(Identity())(torch.randn(2, 3), mask=np.ones((2, 3), dtype=bool)),
+            TypeError,
+            "TopK: `mask` is a ndarray; " + NO_DATA,
+        ),
+        (lambda: SolverLayer(TopK(), Identity())(torch.randn(3), k=2), TypeError, "TopK: `k` is a int; " + NO_DATA),
+    ],
+)
+def test_refusals(call, error, message):
+    with pytest.raises(error, match=f"^{re.escape(message)}$"):
+        call()
+
+
+def test_numpy_counts():
+    layer(Blackbox(step=np.float32(2.0)))
+    layer(IMLE(samples=np.int64(2)))
+    assert TopK(np.int64(2))(torch.tensor([[3.0, 1.0, 2.0]])).tolist() == [[1, 0, 1]]
