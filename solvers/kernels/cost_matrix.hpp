@@ -70,16 +70,20 @@ class CostMatrix {
       if (!mask || (transposed ? is_column_ : is_row_)[i]) name[k++] = i;
   }
 
-  /// Reads row k of instance b. False if a cost is NaN or minus infinity.
+  /// Reads instance b, and the least costs of columns where `minima`. False if a cost is NaN or minus infinity.
   template <class T>
-  bool read(const Batch<T>& batch, int64_t b, int k) {
-    const int64_t size = batch.n * batch.m, start = transposed ? name[k] : name[k] * batch.m, step = transposed ? batch.m : 1;
-    const T *scores = batch.scores + b * size + start, *end = batch.scores + batch.count * size;
-    const uint8_t* allowed = batch.mask ? batch.mask + b * size + start : nullptr;
-    const double* skip_column = batch.skip_column ? batch.skip_column + b * batch.m : nullptr;
-    skip[k] = batch.skip_row ? batch.sign() * batch.skip_row[b * batch.n + name[k]] : kInfinity;
-    copy(scores, end, allowed, step, C(batch.sign()), skip_column, row(k));
-    return is_valid(k) && skip[k] > -kInfinity;
+  bool read(const Batch<T>& batch, int64_t b, bool minima) {
+    if (minima) forget_minima();
+    bool valid = true;
+    int k = 0;
+    if (minima && !transposed && !batch.mask && !batch.skip_row && !batch.skip_column)
+      for (; k + kTogether <= rows && (b + 1 < batch.count || k + kTogether < rows); k += kTogether)
+        valid &= read_together(batch.scores + (b * batch.n + k) * batch.m, k, C(batch.sign()));
+    for (; k < rows; ++k) {
+      valid &= read_row(batch, b, k);
+      if (minima) lower_minima(k);  // while the row is in the nearest cache
+    }
+    return valid;
   }
 
   void forget_minima() {
@@ -117,6 +121,7 @@ class CostMatrix {
 
  private:
   using V = simd::Vector<C>;
+  static constexpr int kTogether = 4;  // rows, so that minima are loaded and stored less often
 
   int width_, stride_;
   C* cost_;
@@ -125,6 +130,43 @@ class CostMatrix {
   simd::Buffer<double> skips_;
   simd::Buffer<int> names_;
   simd::Buffer<uint8_t> bytes_;
+
+  /// Reads rows from k on that follow each other and have costs after them, so that whole vectors can be loaded.
+  template <class T>
+  bool read_together(const T* scores, int k, C sign) {
+    constexpr int lanes = simd::kLanes<C>;
+    const V infinity = simd::broadcast<V>(C(kInfinity));
+    simd::Mask<V> valid = simd::Mask<V>{} == 0;
+    for (int r = 0; r < kTogether; ++r) skip[k + r] = kInfinity;
+    C* out = row(k);
+    for (int j = 0, end = stride(); j < end; j += lanes) {
+      const simd::Mask<V> real = simd::iota<V>() + C(j) < simd::broadcast<V>(C(columns));
+      V least = simd::load<V>(minimum + j), who = simd::load<V>(owner + j);
+#pragma GCC unroll 4
+      for (int r = 0; r < kTogether; ++r) {
+        __builtin_prefetch(scores + (kTogether + r) * int64_t(columns) + j);
+        const V c = simd::select<V>(real, load_as_costs(scores + r * int64_t(columns) + j) * sign, infinity);
+        valid &= c > -infinity;
+        who = simd::select<V>(c < least, simd::broadcast<V>(C(k + r)), who);
+        least = simd::min(c, least);
+        simd::store(out + r * int64_t(end) + j, c);
+      }
+      simd::store(minimum + j, least);
+      simd::store(owner + j, who);
+    }
+    return simd::bits(valid) == (1u << lanes) - 1;
+  }
+
+  template <class T>
+  bool read_row(const Batch<T>& batch, int64_t b, int k) {
+    const int64_t size = batch.n * batch.m, start = transposed ? name[k] : name[k] * batch.m, step = transposed ? batch.m : 1;
+    const T *scores = batch.scores + b * size + start, *end = batch.scores + batch.count * size;
+    const uint8_t* allowed = batch.mask ? batch.mask + b * size + start : nullptr;
+    const double* skip_column = batch.skip_column ? batch.skip_column + b * batch.m : nullptr;
+    skip[k] = batch.skip_row ? batch.sign() * batch.skip_row[b * batch.n + name[k]] : kInfinity;
+    copy(scores, end, allowed, step, C(batch.sign()), skip_column, row(k));
+    return is_valid(k) && skip[k] > -kInfinity;
+  }
 
   /// Marks rows and columns with at least one allowed pair, the others are padding; returns the number of rows.
   int find_real(const uint8_t* mask, int n, int m) {

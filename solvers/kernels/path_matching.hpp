@@ -37,12 +37,7 @@ class PathMatching {
     balanced_ = m_.cost.rows == m_.cost.real_columns && !batch.skip_row;
     const double* start = balanced_ ? start_of(batch, b) : nullptr;
     started_ = start;
-    const bool reduces = balanced_ && !started_;
-    if (reduces) m_.cost.forget_minima();
-    for (int k = 0; k < m_.cost.rows; ++k) {
-      if (!m_.cost.read(batch, b, k)) status_ = kInvalid;
-      if (reduces) m_.cost.lower_minima(k);  // while the row is in the nearest cache
-    }
+    if (!m_.cost.read(batch, b, balanced_ && !started_)) status_ = kInvalid;
     std::fill(m_.price, m_.price + m_.cost.stride(), 0.0);
     if (started_) read_start(batch, start, m_.price);
     restart();
@@ -84,8 +79,9 @@ class PathMatching {
     m_.clear();
     reduces_ = true;
     // Prices of unmatched columns must stay 0, so only where all columns get matched may they start anywhere.
-    if (status_ == kSolved && balanced_ && !started_ && !reduction_.reduce_columns(m_)) status_ = kInfeasible;
-    reduction_.begin(m_);
+    const bool reduces = status_ == kSolved && balanced_ && !started_;
+    if (reduces && !reduction_.reduce_columns(m_)) status_ = kInfeasible;
+    reduction_.begin(m_, reduces);
   }
 
   /// Of several optimal matchings a start may lead to another one than no start: it may save time, but not decide.
@@ -108,26 +104,43 @@ class PathMatching {
   }
 };
 
-/// Solves instances [first, last).
+/// Memory that is brought near a few lines of the cache at a time.
+class Approach {
+ public:
+  Approach() = default;
+  template <class T>
+  Approach(const T* begin, int64_t size)
+      : next_(reinterpret_cast<const char*>(begin)), end_(reinterpret_cast<const char*>(begin + size)) {}
+
+  void fetch(int lines) {
+    for (; lines > 0 && next_ < end_; --lines, next_ += 64) __builtin_prefetch(next_, 0, 2);
+  }
+
+ private:
+  const char *next_ = nullptr, *end_ = nullptr;
+};
+
+/// Solves instances [first, last). While steps compute, the scores that are read next and room for solutions come nearer.
 template <class C, class T>
 void match_by_paths(const Batch<T>& batch, int64_t first, int64_t last) {
-  constexpr int kSlots = 2;            // instances that take their steps in turn
-  constexpr int kLine = 64, kAhead = 4;  // at each step so many lines of the cache are asked for the instance after them
+  constexpr int kSlots = 2;  // instances that take their steps in turn
+  const int64_t size = batch.n * batch.m;
   PathMatching<C> matchings[kSlots];
   int64_t instance[kSlots];
+  Approach solution[kSlots], scores;
   int slots[kSlots], busy = 0;
-  const char *ahead = nullptr, *end = nullptr;
   const auto begin = [&](int slot) {
-    matchings[slot].begin(batch, instance[slot] = first++);
-    const int64_t size = batch.n * batch.m;
-    ahead = reinterpret_cast<const char*>(batch.scores + first * size);
-    end = first < last ? reinterpret_cast<const char*>(batch.scores + (first + 1) * size) : ahead;
+    matchings[slot].begin(batch, instance[slot] = first);
+    solution[slot] = {batch.solution + first * size, size};
+    ++first;
+    scores = first < last ? Approach(batch.scores + first * size, size) : Approach();
   };
   for (; busy < kSlots && first < last; ++busy) begin(slots[busy] = busy);
   while (busy)
     for (int k = 0; k < busy; ++k) {
-      for (int line = 0; line < kAhead && ahead < end; ++line, ahead += kLine) __builtin_prefetch(ahead, 0, 2);
       const int slot = slots[k];
+      scores.fetch(4);
+      solution[slot].fetch(2);
       if (matchings[slot].step()) continue;
       matchings[slot].finish(batch, instance[slot]);
       if (first < last) begin(slot);

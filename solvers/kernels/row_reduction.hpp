@@ -14,27 +14,40 @@ class RowReduction {
   /// column until another is as good. False if a column has no allowed pair.
   bool reduce_columns(Matching& m) {
     const CostMatrix<C>& cost = m.cost;
-    int* owned = owned_.get(cost.rows);  // how many columns a row is least in
+    int *owned = rows_.get(2 * cost.rows), *single = owned + cost.rows;  // how many columns a row is least in; rows with one
     std::fill(owned, owned + cost.rows, 0);
-    for (int j = cost.columns - 1; j >= 0; --j) {
+    for (int j = 0; j < cost.columns; ++j) {
       if (cost.minimum[j] == C(kInfinity)) {
         if (cost.real_columns == cost.columns) return false;
         continue;  // padding
       }
-      m.price[j] = cost.minimum[j];
       const int i = int(cost.owner[j]);
       ++owned[i];
-      if (m.column_of[i] == kFree) m.pair(i, j);
+      m.column_of[i] = j;
+      m.price[j] = m.paid[j] = cost.minimum[j];
     }
-    for (int i = 0; i < cost.rows; ++i)
-      if (owned[i] == 1) {
-        const double transfer = two_best(m, i).second;
-        if (transfer < kInfinity) m.price[m.column_of[i]] -= transfer;
-      }
+    for (int j = 0; j < cost.columns; ++j) {  // each row has the last of its columns
+      const int i = int(cost.owner[j]);
+      const bool own = m.column_of[i] == j;
+      m.row_of[j] = own ? i : kFree;
+      m.open[j / 64] &= ~(uint64_t(own) << j % 64);
+    }
+    int singles = 0;
+    for (int i = 0; i < cost.rows; ++i) {
+      single[singles] = i;
+      singles += owned[i] == 1;
+    }
+    for (int k = 0; k < singles; ++k) {
+      const double transfer = two_best(m, single[k]).second;
+      if (transfer < kInfinity) m.price[m.column_of[single[k]]] -= transfer;
+    }
     return true;
   }
 
-  void begin(Matching& m) {
+  /// `reduced`: whether columns were, so that no reduced cost is below 0.
+  void begin(Matching& m, bool reduced) {
+    reduced_ = reduced;
+    luck_ = kLuck;
     next_ = left_ = 0;
     m.left = 0;
     for (int i = 0; i < m.cost.rows; ++i)
@@ -50,6 +63,8 @@ class RowReduction {
       return false;
     }
     const int i = m.waiting[next_++];
+    m.column_of[i] = kFree;
+    if (reduced_ && m.ties && luck_ > 0 && take_zero(m, i)) return true;
     TwoBest best = two_best(m, i);
     const double skip = m.cost.skip[i];
     if (skip <= best.first) {
@@ -72,12 +87,15 @@ class RowReduction {
     }
     if (dearer) price = lower;
     m.pair(i, best.column);
-    if (displaced == kFree) return true;
-    m.column_of[displaced] = kFree;
-    if (--displacements_ > 0)
-      m.waiting[--next_] = displaced;
-    else
+    const int displaces = displaced != kFree;  // without a branch, which nobody could foresee
+    displacements_ -= displaces;
+    if (displaces & (displacements_ <= 0)) {
+      m.column_of[displaced] = kFree;
       m.waiting[left_++] = displaced;
+      return true;
+    }
+    m.waiting[next_ - 1] = displaced;
+    next_ -= displaces;
     return true;
   }
 
@@ -88,9 +106,27 @@ class RowReduction {
     int column;
   };
 
+  static constexpr int kLuck = 4;
+
+  bool reduced_;                     // whether columns were
+  int luck_;                         // how often zeros may be looked for in vain
   int next_, left_, displacements_;  // rows wait in [next_, m.left); the first left_ are left for others to match
-  simd::Buffer<int> owned_, found_;
+  simd::Buffer<int> rows_, found_;
   simd::Buffer<uint64_t> bits_;
+
+  /// Gives row i a free column at a reduced cost of 0, where it has one: of many ties that is soon seen.
+  bool take_zero(Matching& m, int i) {
+    const C* costs = m.cost.row(i);
+    for (int word = 0, words = (m.width() + 63) / 64; word < words; ++word) {
+      const uint64_t hits = m.equal_among(word, Double{}, [&](int j) { return m.reduced(costs, j); }) & m.open[word];
+      if (!hits) continue;
+      m.pair(i, 64 * word + __builtin_ctzll(hits));
+      luck_ = kLuck;
+      return true;
+    }
+    --luck_;
+    return false;
+  }
 
   static TwoBest two_best(const Matching& m, int i) {
     Double first = broadcast<Double>(kInfinity), second = first;

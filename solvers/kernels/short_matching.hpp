@@ -6,6 +6,7 @@
 #pragma once
 
 #include "answer.hpp"
+#include "numbers.hpp"
 #include "scan.hpp"
 #include "uniqueness.hpp"
 
@@ -42,6 +43,7 @@ class ShortMatching {
  private:
   static constexpr int kVectors = kLength / kLanes;
   static_assert(kLength <= kMaxLength && kLength % kLanes == 0);
+  using Line = Numbers<kVectors>;
 
   bool transposed_;
   int rows_, columns_, scans_;
@@ -53,7 +55,6 @@ class ShortMatching {
   int free_[kLength], left_;
   Uniqueness uniqueness_;
 
-  static Long columns_of(int v) { return simd::iota<Long>() + v * kLanes; }
   static uint64_t bit(int j) { return uint64_t(1) << j; }
   static int first_of(uint64_t set) { return __builtin_ctzll(set); }
   static uint64_t first(int count) { return ~uint64_t(0) >> (64 - count); }
@@ -83,7 +84,7 @@ class ShortMatching {
 #pragma GCC unroll 8
       for (int v = 0; v < kVectors; ++v) {
         Double cost = simd::load_as_double(row + v * kLanes) * sign;
-        if ((v + 1) * kLanes > kLength - 8) cost = select<Double>(columns_of(v) < broadcast<Long>(columns_), cost, infinity);
+        if ((v + 1) * kLanes > kLength - 8) cost = select<Double>(Line::columns(v) < broadcast<Long>(columns_), cost, infinity);
         valid &= cost > -infinity;
         owner[v] = select<Long>(cost < least[v], broadcast<Long>(i), owner[v]);
         least[v] = simd::min(cost, least[v]);
@@ -141,7 +142,7 @@ class ShortMatching {
       Double least = broadcast<Double>(kInfinity);
 #pragma GCC unroll 8
       for (int v = 0; v < kVectors; ++v)
-        least = simd::min(least, select<Double>(columns_of(v) == own, broadcast<Double>(kInfinity), cost_[i][v] - price.at[v]));
+        least = simd::min(least, select<Double>(Line::columns(v) == own, broadcast<Double>(kInfinity), cost_[i][v] - price.at[v]));
       least = simd::spread_min(least);
       if (least[0] < kInfinity) price.lower(column_of_[i], least);
     }
@@ -154,16 +155,17 @@ class ShortMatching {
     int next = 0, left = 0, displacements = rows_ / 2 + 4;
     while (next < left_) {
       const int i = free_[next++];
-      Double first = broadcast<Double>(kInfinity), second = first, reduced[kVectors];
+      Double first = broadcast<Double>(kInfinity), second = first;
+      Line reduced;
 #pragma GCC unroll 8
       for (int v = 0; v < kVectors; ++v) {
-        reduced[v] = cost_[i][v] - price.at[v];
-        second = simd::min(second, simd::max(reduced[v], first));
-        first = simd::min(reduced[v], first);
+        reduced.at[v] = cost_[i][v] - price.at[v];
+        second = simd::min(second, simd::max(reduced.at[v], first));
+        first = simd::min(reduced.at[v], first);
       }
       merge(first, second);
       if (first[0] == kInfinity) return false;
-      const uint64_t best = equal_among(reduced, first);
+      const uint64_t best = reduced.equal(first);
       const double margin = second[0] - first[0];
       int j = first_of(best);
       if (margin > 0 && margin < kInfinity) {
@@ -182,8 +184,8 @@ class ShortMatching {
         free_[left++] = displaced;
         continue;
       }
+      free_[next - 1] = displaced;
       next -= displaces;
-      free_[next] = displaces ? displaced : free_[next];
     }
     left_ = left;
     for (int k = 0; k < left; ++k) column_of_[free_[k]] = kFree;
@@ -214,7 +216,7 @@ class ShortMatching {
         }
         nearest = simd::spread_min(nearest);
         if (nearest[0] == kInfinity) return false;
-        const uint64_t hits = equal_among(distance.at, nearest);
+        const uint64_t hits = distance.equal(nearest);
         if (hits & open_) {
           end = first_of(hits & open_);
           break;
@@ -251,34 +253,6 @@ class ShortMatching {
                              });
   }
 
-  // ---- lines of columns ----
-
-  /// A number for each column.
-  struct Line {
-    Double at[kVectors];
-
-    void set(int j, Double value) {
-      change(j, [value](Double) { return value; });
-    }
-
-    void lower(int j, Double by) {
-      change(j, [by](Double number) { return number - by; });
-    }
-
-   private:
-    template <class Change>
-    void change(int j, Change&& changed) {
-      const Long column = broadcast<Long>(j);
-      if constexpr (kVectors <= 8) {
-#pragma GCC unroll 8
-        for (int v = 0; v < kVectors; ++v) at[v] = select<Double>(columns_of(v) == column, changed(at[v]), at[v]);
-      } else {
-        const int v = j / kLanes;
-        at[v] = select<Double>(columns_of(v) == column, changed(at[v]), at[v]);
-      }
-    }
-  };
-
   Line prices() const {
     Line line;
     for (int v = 0; v < kVectors; ++v) line.at[v] = load<Double>(price_ + v * kLanes);
@@ -287,14 +261,6 @@ class ShortMatching {
 
   void keep(const Line& price) {
     for (int v = 0; v < kVectors; ++v) store(price_ + v * kLanes, price.at[v]);
-  }
-
-  /// The columns whose number is `level`.
-  static uint64_t equal_among(const Double (&line)[kVectors], Double level) {
-    uint64_t hits = 0;
-#pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) hits |= uint64_t(simd::equal_bits(line[v], level)) << v * kLanes;
-    return hits;
   }
 
   void pair(int i, int j) {
