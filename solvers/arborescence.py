@@ -14,7 +14,7 @@ from solverlayers.solver import Solution, Solver, inner
 from . import growing_arborescences
 from .common import check_mask, remove_mean
 from .edge_family import EdgeSolver, native
-from .graph import Graph
+from .graph import Graph, check_nodes
 from .kernels import arborescence as kernel
 from .kernels import usable
 from .kernels.arborescence import Arborescences
@@ -48,16 +48,11 @@ class RootedSolver(Solver):
             duals = {"entry": found.duals, "parent": found.parents}
             return Solution(found.solution.to(scores.dtype), objective, proved, bound, duals)
 
-    def _check_root(self, nodes: int | None) -> None:
-        if self.root is not None and (self.root < 0 or (nodes is not None and self.root >= nodes)):
-            size = "" if nodes is None else f" of {nodes} nodes"
-            raise ValueError(f"{type(self).__name__}: root={self.root} is not a node of a graph{size}; nodes count from 0.")
-
     def _roots(self, root: Tensor | None, scores: Tensor, nodes: int) -> Tensor:
         """The root of each instance, -1 where it is free.  # (B,)"""
         name, count = type(self).__name__, len(scores)
         if root is None:
-            self._check_root(nodes)
+            check_nodes(self, nodes, "root")
             return torch.full((count,), -1 if self.root is None else self.root, device=scores.device)
         if root.shape != (count,) or root.is_floating_point() or root.dtype == torch.bool:
             raise ValueError(
@@ -93,7 +88,7 @@ class EdgeArborescence(RootedSolver, EdgeSolver):
                 f"{type(self).__name__}: the graph is not directed. Use `Graph(edges)`, with an edge each way where both are "
                 f"allowed, or SpanningTree."
             )
-        self._check_root(None if self.graph is None else self.graph.nodes)
+        check_nodes(self, None if self.graph is None else self.graph.nodes, "root")
 
     def solve(
         self, scores: Tensor, mask: Tensor | None = None, edge_index: Tensor | None = None, root: Tensor | None = None
@@ -186,7 +181,7 @@ class MatrixArborescence(RootedSolver):
     event_dim = 2
 
     def __post_init__(self) -> None:
-        self._check_root(None)
+        check_nodes(self, None, "root")
 
     def solve(self, scores: Tensor, mask: Tensor | None = None, root: Tensor | None = None) -> Tensor:
         """The best arborescences.  # (B, n, n), (B, n, n), (B,) -> (B, n, n)"""

@@ -11,7 +11,7 @@ from solverlayers.errors import InfeasibleError, first_instance
 from solverlayers.solver import Solution
 
 from .flow_family import FlowSolver, Units, as_units, backend, batched, real_edges
-from .graph import Graph, check_ends, nodes_of_instances
+from .graph import Graph, check_nodes, nodes_of_instances
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class CutProblem(FlowSolver):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_ends(self, self.graph)
+        check_nodes(self, None if self.graph is None else self.graph.nodes, "source", "target")
 
     def clip(self, scores: Tensor) -> Tensor:
         """Capacities made non-negative.  # (B, E) -> (B, E)"""

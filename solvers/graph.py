@@ -162,12 +162,12 @@ def count_nodes(solver: Solver, edges: Tensor, mask: Tensor | None) -> int:
     return int(edges.max()) + 1 if edges.numel() else 0
 
 
-def check_ends(solver: object, graph: Graph | None) -> None:
-    """Raises ValueError unless the fields `source` and `target` of a solver are None or nodes, of the graph if there is one."""
-    for name in ("source", "target"):
+def check_nodes(solver: object, nodes: int | None, *names: str) -> None:
+    """Raises ValueError unless the fields `names` of a solver are None or nodes, of a graph with so many if it is known."""
+    for name in names:
         node = getattr(solver, name)
-        if node is not None and (node < 0 or (graph is not None and node >= graph.nodes)):
-            size = "" if graph is None else f" of {graph.nodes} nodes"
+        if node is not None and (node < 0 or (nodes is not None and node >= nodes)):
+            size = "" if nodes is None else f" of {nodes} nodes"
             raise ValueError(f"{type(solver).__name__}: {name}={node} is not a node of a graph{size}; nodes count from 0.")
 
 

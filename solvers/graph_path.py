@@ -11,7 +11,7 @@ from solverlayers.errors import InfeasibleError, first_instance
 
 from . import graph_sweeps
 from .common import check_mask
-from .graph import Graph, check_edges, check_ends, check_graph, count_nodes, nodes_of_instances
+from .graph import Graph, check_edges, check_graph, check_nodes, count_nodes, nodes_of_instances
 from .kernels import graph_path as kernel
 from .kernels import usable
 from .kernels.grid_path import Paths
@@ -56,7 +56,7 @@ class GraphShortestPath(ShortestPath):
 
     def __post_init__(self) -> None:
         check_graph(self, self.graph)
-        check_ends(self, self.graph)
+        check_nodes(self, None if self.graph is None else self.graph.nodes, "source", "target")
 
     def _paths(  # type: ignore[override]
         self,

@@ -13,7 +13,7 @@ from solverlayers.solver import Solver
 
 from .common import check_mask, native, refuse
 from .dag import Dag, best_paths
-from .graph import Graph, check_edges, check_ends, nodes_of_instances
+from .graph import Graph, check_edges, check_nodes, nodes_of_instances
 from .graph_path import in_order
 from .kernels.dag_path import INVALID
 
@@ -62,7 +62,7 @@ class LongestPath(Solver):
             )
         if not self.graph.directed:
             raise ValueError("LongestPath: the graph is not directed; longest paths are found in directed acyclic graphs.")
-        check_ends(self, self.graph)
+        check_nodes(self, self.graph.nodes, "source", "target")
         _ordered(self.graph)  # refuses cycles
 
     def solve(
