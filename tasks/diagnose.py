@@ -34,6 +34,11 @@ class Settings:
     samples: int = 20_000  # draws behind the reference, where it is not exact
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name in ("size", "batch", "sigma", "repeats", "samples"):
+            if not getattr(self, name) > 0:
+                raise SpecError(f"--{name} {getattr(self, name)}: it must be positive.")
+
 
 @dataclass(frozen=True)
 class Diagnosis:

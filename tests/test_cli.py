@@ -297,3 +297,6 @@ def test_diagnose_measures_what_applies_and_says_why_the_rest_does_not(
 def test_diagnose_refuses_what_it_cannot_measure(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["diagnose", "argmin"]) == 2
     assert "unknown solver 'argmin' (did you mean 'argmax'?)" in capsys.readouterr().err
+    for option in ("--size", "--batch", "--sigma", "--repeats"):
+        assert main(["diagnose", "topk(k=2)", option, "-1"]) == 2
+        assert capsys.readouterr().err.startswith(f"solverlayers: {option} -1")
