@@ -135,8 +135,10 @@ class Knapsack(KnapsackProblem):
     capacities, unless that is beyond 2**28 (or 2**24 without n); values are summed in the dtype of the scores, so sets are
     optimal up to that rounding. Other weights are solved by branch and bound in float64, where they fit if they exceed the
     capacity by no more than 1e-12 of it, as rounding may: as a rule fast, in the worst case exponential in n. Round and scale
-    real weights to integers where that matters. Ties: in dynamic programming an item is taken only if the items before it do
-    not do as well without it; in branch and bound the set is always the same, but not specified.
+    real weights to integers where that matters. As branch and bound is mostly over long before a large table is filled, the
+    compiled kernel tries it first on integers with such a table, for about as long as the table would take. Ties: in dynamic
+    programming an item is taken only if the items before it do not do as well without it; in branch and bound the set is always
+    the same, but not specified.
 
     >>> solver = Knapsack(weights=(2, 3, 4), capacity=6)
     >>> y = solver(torch.tensor([[3.0, 4.0, 5.0], [1.0, 9.0, 2.0]]))

@@ -101,15 +101,17 @@ def test_bounded_are_optimal(seed, n, dimensions, real):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [1, 97])
 @pytest.mark.parametrize("kind", ["uncorrelated", "correlated", "real"])
-def test_many_items_against_ortools(backend, kind, dtype):
+def test_many_items_against_ortools(backend, kind, scale, dtype):
+    """Whole weights with small tables, and with large ones, where a search is over sooner or gives up."""
     from ortools.algorithms.python import knapsack_solver
 
     g = generator(0)
-    n = 40 if backend == "torch" else 90
-    weights = torch.randint(1, 100, (3, n), generator=g)
-    values = weights + 10 if kind == "correlated" else torch.randint(1, 100, (3, n), generator=g)
-    capacity = torch.tensor([300, 801, 10**9])
+    n = 40 if backend == "torch" or scale > 1 else 90
+    weights = torch.randint(1, 100 * scale, (3, n), generator=g)
+    values = weights + 10 * scale if kind == "correlated" else torch.randint(1, 100, (3, n), generator=g)
+    capacity = torch.tensor([300, 801, 10**9]) * scale
     given = weights.double() if kind == "real" else weights
     y = Knapsack()(values.to(dtype), weights=given, capacity=capacity)
     peer = knapsack_solver.KnapsackSolver(

@@ -8,7 +8,8 @@
 //
 // Other weights, or integers for which the table is too large: depth first branch and bound over the items in the order of value
 // for weight. A partial choice is given up when the fractional knapsack of the items left, in any one dimension, cannot beat the
-// best that is known. Exact, though the time can grow exponentially.
+// best that is known. Exact, though the time can grow exponentially. Mostly it does not, and is over long before a large table
+// would be, so instances with such a table are searched first, for as long as the table would take.
 // Sources: Bellman (1957); Dantzig (1957); Kolesar (1967); Horowitz and Sahni (1974).
 #include <algorithm>
 #include <cmath>
@@ -22,6 +23,8 @@
 namespace {
 
 constexpr double kLargestGrid = 1 << 24, kLargestTable = 1 << 28;  // capacities; times items
+constexpr int64_t kEntriesPerBound = 64;  // of a table are filled in the time that a bound takes, for each dimension
+constexpr int64_t kLeastBounds = 16;      // for each item: searches that may not take so many are not begun
 constexpr double kRounding = 1e-12;  // by which share of a capacity sums of weights that are not whole may exceed it
 
 template <class T>
@@ -47,10 +50,12 @@ class Knapsack {
     collect(b);
     reduce_capacity(b);
     if (item_.empty()) return;
-    if (batch_.integer && fits_a_table())
-      fill_table();
-    else
-      search();
+    if (!batch_.integer || !fits_a_table()) {
+      search(std::numeric_limits<int64_t>::max());
+      return;
+    }
+    const int64_t bounds = rows_ * row_ / (kEntriesPerBound * d_);
+    if (bounds < kLeastBounds * items() || !search(bounds)) fill_table();
   }
 
  private:
@@ -235,13 +240,15 @@ class Knapsack {
   std::vector<uint8_t> in_, best_in_;
   double best_ = 0;  // the greatest value known
 
-  /// Depth first, the branch that takes an item before the one that leaves it.
-  void search() {
+  /// Depth first, the branch that takes an item before the one that leaves it. False if it would take more `bounds`.
+  bool search(int64_t bounds) {
     prepare();
     double value = 0;
     int64_t place = 0;
     for (;;) {
-      while (place < items() && bound(place, value) > best_) {  // go down as long as it may pay
+      while (place < items()) {  // go down as long as it may pay
+        if (bounds-- == 0) return false;
+        if (bound(place, value) <= best_) break;
         in_[place] = fits(place);
         if (in_[place]) change(place, -1, value);
         ++place;
@@ -255,6 +262,7 @@ class Knapsack {
     }
     for (int64_t place = 0; place < items(); ++place)
       if (best_in_[place]) out_[item_[order_[place]]] = T(1);
+    return true;
   }
 
   void prepare() {

@@ -1,4 +1,4 @@
-// Linear assignment of one instance with rows of at most 64 costs, by shortest augmenting paths.
+// Linear assignment of one instance with rows of at most 32 costs, by shortest augmenting paths.
 //
 // The algorithm is that of path_matching.hpp. Here a row has a fixed number of vectors, so the prices, the distances and the
 // ways to them stay in registers from scan to scan, and sets of columns are words of bits. What costs time is then mostly
@@ -52,7 +52,7 @@ class ShortMatching {
   int64_t owner_[kLength] __attribute__((aligned(64)));  // of the least cost of a column: the first row that has it
   int name_[kLength], column_of_[kLength], row_of_[kLength];
   uint64_t open_;  // columns that are free
-  int free_[kLength], left_;
+  int free_[kLength + 1], left_;  // one more than rows, which is written to but never read
   Uniqueness uniqueness_;
 
   static uint64_t bit(int j) { return uint64_t(1) << j; }
