@@ -243,7 +243,14 @@ class Scheme(NamedTuple):
 _PLAIN = Scheme()
 
 
-class _FiniteDifference(torch.autograd.Function):
+def _no_forward_mode(ctx: Any, *_: Any) -> Any:
+    raise RuntimeError(
+        "A finite difference of a solver is made for the gradient that comes back, so it has no forward mode. Use reverse mode "
+        "(`backward`, `torch.func.vjp`, `jacrev`), or a rule with both modes: StraightThrough, Identity or DAB."
+    )
+
+
+class _TracedFiniteDifference(torch.autograd.Function):
     """`argmax <theta, y>` with the pullback of the interpolated solver; see `finite_difference`."""
 
     @staticmethod
@@ -272,6 +279,12 @@ class _FiniteDifference(torch.autograd.Function):
         step = _fold_step(info, in_dims[2], step, folded.shape[axis])
         y, failed = _apply(_FiniteDifference, oracle, scheme, step, folded, *rest)
         return (y.unflatten(axis, (info.batch_size, -1)), failed.unflatten(0, (info.batch_size, -1))), (axis, 0)
+
+
+class _FiniteDifference(_TracedFiniteDifference):
+    """The same, which says why it has no forward mode; `torch.compile` traces no Function that says anything of it."""
+
+    jvp = staticmethod(_no_forward_mode)
 
 
 class _Difference(torch.autograd.Function):
@@ -421,7 +434,8 @@ def finite_difference(oracle: Oracle, theta: Tensor, step: float | Tensor, schem
         return oracle(theta)  # the compiler confuses the arguments of a Function with no gradient to give
     if theta.requires_grad and not is_transformed():
         oracle.restarts = "warm_start" not in oracle.names
-    y, failed = _apply(_FiniteDifference, oracle, scheme, step, theta, *oracle.tensors)
+    function = _TracedFiniteDifference if torch.compiler.is_compiling() else _FiniteDifference
+    y, failed = _apply(function, oracle, scheme, step, theta, *oracle.tensors)
     if oracle.on_failure != "raise":
         oracle.note(failed)
     return y

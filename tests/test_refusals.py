@@ -119,3 +119,18 @@ def test_numpy_counts():
     layer(Blackbox(step=np.float32(2.0)))
     layer(IMLE(samples=np.int64(2)))
     assert TopK(np.int64(2))(torch.tensor([[3.0, 1.0, 2.0]])).tolist() == [[1, 0, 1]]
+
+
+@pytest.mark.parametrize("rule", [Blackbox(1.0), LPGD(1.0)], ids=["blackbox", "lpgd"])
+@pytest.mark.parametrize(
+    "derivative",
+    [
+        lambda f, x: torch.func.jvp(f, (x,), (x,)),
+        lambda f, x: torch.func.jacfwd(f)(x),
+        lambda f, x: torch.func.hessian(lambda x: f(x).sum())(x),
+    ],
+    ids=["jvp", "jacfwd", "hessian"],
+)
+def test_finite_differences_have_no_forward_mode(rule, derivative):
+    with pytest.raises(RuntimeError, match=r"so it has no forward mode\. Use reverse mode"):
+        derivative(layer(rule), torch.rand(2, 3))
