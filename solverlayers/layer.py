@@ -13,7 +13,7 @@ from .noise import Noise
 from .oracle import OnFailure, Oracle
 from .projections import Projection, make_projection
 from .rules.base import Rule
-from .solver import Solver
+from .solver import Solver, packed
 
 Parts = Tensor | tuple[Tensor, ...]
 
@@ -112,7 +112,7 @@ class SolverLayer(nn.Module):
     def _solved(self, scores: Parts, y: Parts, instance: dict[str, Tensor]) -> tuple[Oracle, Tensor, Tensor]:
         """An oracle that knows what `forward` skipped, its scores to maximise, and its solutions, packed alike."""
         oracle, theta = self._prepare((scores,) if isinstance(scores, Tensor) else tuple(scores), instance)
-        y = y if isinstance(y, Tensor) else torch.cat([part.flatten(1) for part in y], 1)
+        y = y if isinstance(y, Tensor) else packed(y)
         lead = theta.ndim - oracle.event_dim
         if self.failed is not None and lead and len(self.failed) == y.shape[lead - 1]:
             blank = (y == 0).unsqueeze(-1).flatten(lead).all(-1)  # another answer than zero is that of another batch

@@ -13,7 +13,7 @@ from .autograd import solve
 from .errors import InstanceError
 from .noise import Draw, Seeded
 from .samples import Samples, mean_and_record
-from .solver import Solver, inner
+from .solver import Solver, inner, packed
 
 OnFailure = Literal["raise", "skip", "last"]
 _HALF = (torch.float16, torch.bfloat16)
@@ -60,7 +60,7 @@ class Oracle:
 
     def pack(self, parts: tuple[Tensor, ...]) -> Tensor:
         """Score tensors as one tensor `theta` to maximise.  # ((B, *E1), (B, *E2), ...) -> (B, *E)"""
-        theta = parts[0] if len(parts) == 1 else torch.cat([part.flatten(1) for part in parts], 1)
+        theta = parts[0] if len(parts) == 1 else packed(parts)
         return theta if self.sign > 0 else -theta
 
     def unpack(self, y: Tensor) -> tuple[Tensor, ...]:
@@ -164,7 +164,7 @@ class Oracle:
                         f"{type(self.solver).__name__}.solve returned shape {tuple(one.shape)} for scores of shape "
                         f"{tuple(part.shape)}; a solution has the shape of its scores."
                     )
-        return ys[0] if len(ys) == 1 else torch.cat([one.flatten(1) for one in ys], 1)
+        return ys[0] if len(ys) == 1 else packed(ys)
 
     def _restart(self, parts: tuple[Tensor, ...], instance: dict[str, Tensor]) -> Tensor:
         """The first time `solver.maximise`, noting where it ended; after that the same, started there."""

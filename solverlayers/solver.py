@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -51,6 +52,11 @@ def inner(a: Tensor, b: Tensor, event_dim: int) -> Tensor:
     """`<a, b>` over the last `event_dim` dimensions; entries where `b` is zero never count.  # (..., *E) -> (...)"""
     product = torch.where(b == 0, 0, a * b)  # a score of -inf is a legal way to forbid an entry, and -inf * 0 is NaN
     return product.flatten(-event_dim).sum(-1)
+
+
+def packed(parts: Iterable[Tensor]) -> Tensor:
+    """Score tensors, or parts of a solution, side by side.  # ((B, *E1), (B, *E2), ...) -> (B, N)"""
+    return torch.cat([part.flatten(1) for part in parts], 1)
 
 
 SHORT_WAYS = ("maximise", "maximise_with_start", "maximise_samples")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from solverlayers.errors import InfeasibleError, first_instance
-from solverlayers.solver import Solver
+from solverlayers.solver import Solver, packed
 
 from .assignment import PartialAssignment
 from .common import alike, check_mask, native, refuse
@@ -55,7 +55,7 @@ class EditDistance(Solver):
         check_mask(self, pairs, mask)
         count, n, m = pairs.shape
         parts = pairs, deletions, insertions
-        scores = torch.cat([-s.flatten(1) for s in alike(*(native(self, s) for s in parts))], 1)
+        scores = -packed(alike(*(native(self, s) for s in parts)))
         allowed, last, empty = None, torch.full((count,), (n + 1) * (m + 1) - 1, device=pairs.device), None
         if mask is not None:
             rows, columns = _real(mask)

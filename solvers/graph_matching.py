@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from solverlayers.solver import Solution
+from solverlayers.solver import Solution, packed
 
 from .lawler_matching import LawlerMatching
 from .searched_matching import SearchedMatching
@@ -89,7 +89,7 @@ class ExactGraphMatching(GraphMatching):
         found = self._proved(problem, (vertices, edges), self.nodes, warm_start)
         y = self._solution(found.partners, vertices, edges, edge_index1, edge_index2)
         if found.status is not None:
-            self._time_out(found.status, torch.cat([part.flatten(1) for part in y], 1))
+            self._time_out(found.status, packed(y))
         return y
 
     def maximise_with_start(self, *theta: Tensor, **instance: Tensor) -> tuple[Any, Tensor | None]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from solverlayers.errors import InstanceError, SolverTimeoutError, first_instance
-from solverlayers.solver import Solution
+from solverlayers.solver import Solution, packed
 
 from . import graph_proof, graph_search
 from .assignment import BipartiteMatching, CompleteAssignment
@@ -121,9 +121,9 @@ class SearchedMatching(QuadraticMatching):
                 f"{', as any may stay alone' if problem.partial else ''}; proofs reach {graph_proof.LARGEST}. Use "
                 f"{type(self).__name__.removeprefix('Exact')}, whose `solve_with_info` has a bound."
             )
-        packed = _packed(scores)
-        if warm_start is not None and warm_start.shape == (len(packed), 2, packed.shape[1]):
-            return self._proved_again(problem, packed, nodes, *warm_start.unbind(1))
+        given = packed(scores)
+        if warm_start is not None and warm_start.shape == (len(given), 2, given.shape[1]):
+            return self._proved_again(problem, given, nodes, *warm_start.unbind(1))
         found = self._search(problem, warm_start)
         return Search(*graph_proof.prove(problem, found.partners, nodes)[:2])
 
@@ -144,7 +144,7 @@ class SearchedMatching(QuadraticMatching):
     def _start(self, theta: tuple[Tensor, ...], y: Tensor | tuple[Tensor, ...]) -> Tensor:
         """Scores and their best matchings, all of one length.  # (B, *E), (B, *E) -> (B, 2, N)"""
         sign = 1 if self.sense == "max" else -1
-        return torch.stack([sign * _packed(theta), _packed(y if isinstance(y, tuple) else (y,))], 1)
+        return torch.stack([sign * packed(theta), packed(y if isinstance(y, tuple) else (y,))], 1)
 
     def _time_out(self, status: Tensor, incumbent: Tensor) -> None:
         late = status == LIMIT
@@ -155,11 +155,6 @@ class SearchedMatching(QuadraticMatching):
             late,
             incumbent,
         )
-
-
-def _packed(parts: tuple[Tensor, ...]) -> Tensor:
-    """Scores, or parts of a solution, side by side.  # ((B, *E), ...) -> (B, N)"""
-    return torch.cat([part.flatten(1) for part in parts], 1)
 
 
 def indicator(partners: Tensor, like: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from solverlayers.solver import Solver
+from solverlayers.solver import Solver, packed
 
 from .common import alike, check_mask, native, refuse
 from .dag import Dag, best_paths
@@ -104,7 +104,7 @@ class LabelledSegmentation(Solver):
             if transitions.ndim == 4:  # what stands in the padding does not matter
                 used &= (torch.arange(1, steps, device=end.device) < end[:, None])[:, :, None, None]
             allowed = torch.cat([mask.flatten(1), used.flatten(1)], 1)
-        scores = torch.cat([s.flatten(1) for s in alike(native(self, segments), native(self, transitions))], 1)
+        scores = packed(alike(native(self, segments), native(self, transitions)))
         dag = _labelled_cuts(steps, longest, labels, transitions.ndim == 4)
         found = best_paths(dag, scores, allowed, torch.zeros_like(end), torch.where(end > 0, dag.nodes - 1 - steps + end, 0))
         _check(self, found, end)

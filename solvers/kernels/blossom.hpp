@@ -144,7 +144,7 @@ class Blossom : Nest {
       const int64_t first = std::min(std::min(reach.value, joined), std::min(open.value, exhausted_.value));
       if (first >= kNever / 8) return finish(), false;
       time_ = first;
-      if (exhausted_.value == first) return release(exhausted_.at), finish(), true;
+      if (exhausted_.value == first) return augment(exhausted_.at, kNone), finish(), true;
       if (joined == first) {
         if (meet(join.at)) return finish(), true;
       } else if (reach.value == first) {
@@ -277,7 +277,7 @@ class Blossom : Nest {
     return kNone;
   }
 
-  /// Matches outer u with v, and turns the path from u to the root of its tree.
+  /// Matches outer u with v, and turns the path from u to the root of its tree; with v none, u takes the place of the root.
   void augment(int u, int v) {
     for (;;) {
       const int b = top_[u], old = mate_[base_[b]];
@@ -290,19 +290,6 @@ class Blossom : Nest {
       mate_[own] = outer;
       u = outer, v = own;
     }
-  }
-
-  /// An outer vertex with dual 0 becomes the unmatched one of its tree.
-  void release(int u) {
-    const int b = top_[u], old = mate_[base_[b]];
-    rebase(b, u);
-    mate_[u] = kNone;
-    if (old == kNone) return;
-    const int inner = top_[old];
-    const auto [outer, own] = link_[inner];
-    rebase(inner, own);
-    mate_[own] = outer;
-    augment(outer, own);
   }
 
   /// Makes a blossom of the cycle that the edge (u, v) closes below `ancestor`.
