@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -79,14 +78,19 @@ class SearchedMatching(QuadraticMatching):
     def _search(self, problem: Problem, warm_start: Tensor | None = None) -> Search:
         """The best matchings found, `warm_start (B, n, m)` being the first one."""
         start = None if warm_start is None else self._start_partners(problem, warm_start)
+        found = self._find(problem, self.restarts, start)
+        if found.status is not None:
+            self._fail(found.status, problem.scores, problem.mask)
+        return found
+
+    def _find(self, problem: Problem, restarts: int, start: Tensor | None) -> Search:
+        """The best matchings from so many starts, `start (B, n)` being the last one, and which instances have none."""
         if problem.scores.numel() == 0:
             return Search(problem.scores.new_full(problem.scores.shape[:2], -1, dtype=torch.int64), None)
-        effort = Effort(self.restarts, self.iterations, self.exchanges, self.seed)
+        effort = Effort(restarts, self.iterations, self.exchanges, self.seed)
         backend = kernel if usable(problem.scores) else graph_search
-        found = backend.search(problem, effort, start)
-        if found.status is not None:
-            self._fail(found.status.to(problem.scores.device), problem.scores, problem.mask)
-        return found
+        partners, status = backend.search(problem, effort, start)
+        return Search(partners, None if status is None else status.to(partners.device))
 
     def _start_partners(self, problem: Problem, warm_start: Tensor) -> Tensor:
         """The partners that it gives, if it is a solution of each instance.  # (B, n, m) -> (B, n)"""
@@ -132,14 +136,19 @@ class SearchedMatching(QuadraticMatching):
         sign = 1 if self.sense == "min" else -1
         unsettled = greatest_gain(sign * scores, sign * before, y) != 0
         pairs = y[:, : problem.scores.shape[1] * problem.scores.shape[2]].view_as(problem.scores)
-        found = replace(self, restarts=1)._search(problem, pairs)  # type: ignore[type-var]
+        partners = self._start_partners(problem, pairs)
         some: dict[str, Any] = {name: t[unsettled] for name, t in problem._asdict().items() if isinstance(t, Tensor)}
-        proof = graph_proof.prove(problem._replace(**some), found.partners[unsettled], nodes)
-        partners = self.partners(pairs)
+        left = problem._replace(**some)
+
+        def of_all(status: Tensor) -> Tensor:
+            return torch.zeros_like(unsettled, dtype=torch.uint8).masked_scatter(unsettled, status)
+
+        found = self._find(left, 1, partners[unsettled])
+        if found.status is not None:
+            self._fail(of_all(found.status), problem.scores, problem.mask)
+        proof = graph_proof.prove(left, found.partners, nodes)
         partners[unsettled] = proof.partners
-        if proof.status is None:
-            return Search(partners, None)
-        return Search(partners, torch.zeros_like(unsettled, dtype=torch.uint8).masked_scatter(unsettled, proof.status))
+        return Search(partners, None if proof.status is None else of_all(proof.status))
 
     def _start(self, theta: tuple[Tensor, ...], y: Tensor | tuple[Tensor, ...]) -> Tensor:
         """Scores and their best matchings, all of one length.  # (B, *E), (B, *E) -> (B, 2, N)"""

@@ -13,7 +13,7 @@ import torch
 from test_graph_matching import assignment_data, graph_data
 
 from solverlayers import Oracle, SolverLayer
-from solverlayers.errors import SolverTimeoutError
+from solverlayers.errors import InstanceError, SolverTimeoutError
 from solverlayers.rules import IMLE, LPGD, Blackbox
 from solverlayers.solvers import (
     CPSAT,
@@ -37,6 +37,7 @@ from solverlayers.solvers.common import greatest_gain
 from solverlayers.solvers.engines import Engine, Status
 from solverlayers.solvers.graph_matching import ExactGraphMatching
 from solverlayers.solvers.quadratic_assignment import ExactQuadraticAssignment
+from solverlayers.solvers.searched_matching import SearchedMatching
 
 RULES = {
     "blackbox": Blackbox(0.3),
@@ -305,9 +306,11 @@ def matchings(partial):
 
 @pytest.mark.parametrize("partial", [False, True])
 def test_exact_matchings_keep_their_answers(partial, monkeypatch):
-    """With single and with double precision; those that are right are not proved again."""
+    """With single and with double precision; those that are right are neither searched nor proved again."""
     counts, prove = [], graph_proof.prove
     monkeypatch.setattr(graph_proof, "prove", lambda *arguments: counts.append(len(arguments[1])) or prove(*arguments))
+    searched, find = [], SearchedMatching._find
+    monkeypatch.setattr(SearchedMatching, "_find", lambda self, *a: searched.append(len(a[0].scores)) or find(self, *a))
     for (solver, scores, instance), dtype in product(matchings(partial), (torch.float32, torch.float64)):
         scores = [s.to(dtype) for s in scores]
         targets = nearly(solver, scores, move=0.5, **instance)
@@ -316,8 +319,10 @@ def test_exact_matchings_keep_their_answers(partial, monkeypatch):
                 without_starts(patch)
                 expected = pass_through(solver, rule, scores, targets, **instance)
             counts.clear()
+            searched.clear()
             assert_same(pass_through(solver, rule, scores, targets, **instance), expected)
             assert counts[-1] < counts[0]  # of two sides the last is the one towards the targets
+            assert searched == counts
             if isinstance(rule, Blackbox):
                 right = torch.stack([(a == b).flatten(1).all(1) for a, b in zip(expected[0], targets)]).all(0).sum()
                 assert counts[-1] == 8 - right
@@ -339,6 +344,18 @@ def test_matchings_without_a_proof_are_named(monkeypatch):
     others = [0, 2, 3, 5, 6, 7]
     assert torch.equal(caught.value.incumbent[others], solver(scores, **instance)[others])
     assert torch.equal(solver(moved, **instance, warm_start=start), solver(moved, **instance))
+
+
+def test_matchings_that_fail_are_named():
+    """Of a batch in which some instances are settled, by their place in the whole of it."""
+    solver, (scores, *_), instance = next(matchings(False))
+    start = solver.maximise_with_start(-scores, **instance)[1]
+    moved = scores.clone()
+    moved[3] += 10 * rand(5, 5)
+    moved[[2, 5], 0, 0] = -torch.inf
+    with pytest.raises(InstanceError, match=r"^ExactQuadraticAssignment: instance 2 has NaN or -inf .*\(2 of 8 ") as caught:
+        solver(moved, **instance, warm_start=start)
+    assert caught.value.instances.nonzero()[:, 0].tolist() == [2, 5]
 
 
 @pytest.mark.parametrize("kind", ["program", "matching"])
