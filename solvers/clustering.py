@@ -7,6 +7,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from solverlayers.arguments import check_counts
+
 from .engines import Engine, HiGHS, Program
 from .program_family import OneInEachRow, zero_one
 
@@ -33,8 +35,8 @@ class KMedoids(OneInEachRow):
     hull = "clusterings"
 
     def __post_init__(self) -> None:
-        if self.k < 1:
-            raise ValueError(f"KMedoids: k={self.k}; there is at least one medoid.")
+        super().__post_init__()
+        check_counts(self, k=1)
 
     def _program(self, shape: tuple[int, ...], mask: np.ndarray | None = None) -> Program:
         program = _medoids(shape[0], shape[1], self.k)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from numbers import Real
+
 import torch
 from torch import Tensor
 
@@ -60,6 +63,17 @@ def check_mask(solver: Solver, scores: Tensor, mask: Tensor | None) -> None:
             f"{name}: `mask` has shape {tuple(mask.shape)} but the scores have shape {tuple(scores.shape)}; a mask has the "
             f"shape of the scores. Use `mask.expand_as(scores)` for one that all instances share."
         )
+
+
+def check_seconds(solver: Solver, name: str) -> None:
+    """Refuses a field that is no time (TypeError, ValueError); None is no limit."""
+    seconds = getattr(solver, name)
+    if seconds is None:
+        return
+    if not isinstance(seconds, Real):
+        raise TypeError(f"{type(solver).__name__}: {name}={seconds!r}; it is a number of seconds.")
+    if not 0 < float(seconds) < math.inf:
+        raise ValueError(f"{type(solver).__name__}: {name}={seconds!r}; a time limit is positive and finite, None for none.")
 
 
 def check_given(solver: Solver, name: str, given: Tensor | None) -> None:

@@ -64,3 +64,16 @@ class Constant:
         flat = self.dense().reshape(-1)
         places = np.flatnonzero(flat)
         return self.shape, places.tobytes(), flat[places].tobytes()
+
+
+def keep_constants(solver: object, *names: str) -> None:
+    """Makes Constants of the fields of a solver that are not None."""
+    for name in names:
+        given = getattr(solver, name)
+        if given is None:
+            continue
+        try:
+            constant = Constant(given)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{type(solver).__name__}: {name} makes no array of numbers. {error}") from error
+        object.__setattr__(solver, name, constant)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from solverlayers.arguments import check_counts, check_numbers
 from solverlayers.solver import Solver
 
 from .common import check_mask
@@ -25,7 +26,7 @@ class Elementwise(Solver):
     torch_native = True
 
     def __post_init__(self) -> None:
-        _check_event_dim(self, self.event_dim)
+        check_counts(self, event_dim=1)
 
     @abstractmethod
     def harden(self, scores: Tensor) -> Tensor:
@@ -63,6 +64,7 @@ class Sign(Elementwise):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_numbers(self, "margin")
         if not self.margin >= 0:
             raise ValueError(f"Sign: margin is {self.margin}; it is the distance from 0 where values change, so 0 or more.")
 
@@ -101,6 +103,10 @@ class Threshold(Elementwise):
     event_dim: int = 1  # type: ignore[misc]
 
     binary = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_numbers(self, "at")
 
     @property
     def scale_free(self) -> bool:
@@ -159,7 +165,7 @@ class HardFunction(Solver):
     torch_native = True
 
     def __post_init__(self) -> None:
-        _check_event_dim(self, self.event_dim)
+        check_counts(self, event_dim=1)
         if not callable(self.fn):
             raise TypeError(f"HardFunction: fn is {self.fn!r}; expected a function of a tensor, such as `torch.sign`.")
 
@@ -181,8 +187,3 @@ class HardFunction(Solver):
 
 def _name(fn: Callable[..., Tensor]) -> str:
     return getattr(fn, "__name__", type(fn).__name__)
-
-
-def _check_event_dim(solver: Solver, event_dim: int) -> None:
-    if event_dim < 1:
-        raise ValueError(f"{type(solver).__name__}: event_dim is {event_dim}; an instance has at least one dimension.")

@@ -224,7 +224,10 @@ class CPSAT(_ORTools):
 
 @dataclass(frozen=True)
 class Gurobi(Engine):
-    """Gurobi, if `gurobipy` is installed and has a licence for the size of the program; with warm starts and prices."""
+    """Gurobi, if `gurobipy` is installed and has a licence for the size of the program; with warm starts and prices.
+
+    ImportError, once there is something to solve, where it is not installed.
+    """
 
     hints = True
 

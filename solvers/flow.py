@@ -11,7 +11,7 @@ from torch import Tensor
 from solverlayers.solver import Solution
 
 from .common import check_given
-from .constant import Constant
+from .constant import keep_constants
 from .cost_flow import CostFlow, circulation
 from .flow_family import batched, real_edges
 from .graph import Graph
@@ -46,9 +46,7 @@ class MinCostFlow(CostFlow):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("capacity", "supply"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, Constant(getattr(self, name)))
+        keep_constants(self, "capacity", "supply")
         if self.graph is not None and not self.graph.directed:
             raise ValueError("MinCostFlow: the graph is not directed. Give it an edge each way.")
 
@@ -93,4 +91,7 @@ class MinCostFlow(CostFlow):
     def _each(self, name: str, given: Tensor | None, scores: Tensor) -> Tensor:
         """What each instance has: its own data, or the field that all share."""
         check_given(self, name, given)
-        return getattr(self, name).tensor.to(scores.device).expand(len(scores), -1) if given is None else given
+        if given is not None:
+            return given
+        shared = getattr(self, name).tensor.to(scores.device)
+        return shared.expand(len(scores), *shared.shape)

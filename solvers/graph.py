@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from solverlayers.arguments import whole
 from solverlayers.errors import InfeasibleError, first_instance
 from solverlayers.solver import Solver
 
@@ -49,7 +50,7 @@ class Graph:
         if index.is_floating_point() or index.dtype == torch.bool:
             raise TypeError(f"Graph: edges are {index.dtype}; nodes are integers. Use `edges.long()`.")
         known = int(index.max()) + 1 if index.numel() else 0
-        nodes = known if nodes is None else nodes
+        nodes = known if nodes is None else whole("Graph", "nodes", nodes.item() if isinstance(nodes, Tensor) else nodes)
         if nodes < 1:
             raise ValueError("Graph: there is no node; a graph needs one at least. Give `nodes=`.")
         if known > nodes or (index < 0).any():
@@ -57,7 +58,7 @@ class Graph:
                 f"Graph: edges name nodes from {int(index.min())} to {known - 1}, but there are {nodes} nodes, numbered from 0."
             )
         object.__setattr__(self, "edges", index.long().clone(memory_format=torch.contiguous_format))
-        object.__setattr__(self, "nodes", int(nodes))
+        object.__setattr__(self, "nodes", nodes)
         object.__setattr__(self, "directed", bool(directed))
 
     @classmethod
@@ -163,10 +164,13 @@ def count_nodes(solver: Solver, edges: Tensor, mask: Tensor | None) -> int:
 
 
 def check_nodes(solver: object, nodes: int | None, *names: str) -> None:
-    """Raises ValueError unless the fields `names` of a solver are None or nodes, of a graph with so many if it is known."""
+    """Raises ValueError or TypeError unless fields of a solver are None or nodes, of a graph with so many if it is known."""
     for name in names:
-        node = getattr(solver, name)
-        if node is not None and (node < 0 or (nodes is not None and node >= nodes)):
+        if getattr(solver, name) is None:
+            continue
+        node = whole(type(solver).__name__, name, getattr(solver, name))
+        object.__setattr__(solver, name, node)
+        if node < 0 or (nodes is not None and node >= nodes):
             size = "" if nodes is None else f" of {nodes} nodes"
             raise ValueError(f"{type(solver).__name__}: {name}={node} is not a node of a graph{size}; nodes count from 0.")
 
@@ -196,6 +200,7 @@ def grid_graph(height: int, width: int, neighbours: int = 4, directed: bool = Fa
     tensor([[0, 0, 1, 2],
             [1, 2, 3, 3]])
     """
+    height, width = whole("grid_graph", "height", height), whole("grid_graph", "width", width)
     if height < 1 or width < 1:
         raise ValueError(f"grid_graph: a grid of {height} x {width} cells has no cell.")
     if neighbours not in (4, 8):

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from solverlayers.arguments import check_counts
 from solverlayers.solver import Solution, packed
 
 from .lawler_matching import LawlerMatching
@@ -74,6 +75,10 @@ class ExactGraphMatching(GraphMatching):
     nodes: int = 100_000  # type: ignore[misc]
 
     exact = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_counts(self, nodes=0)
 
     def solve(
         self,

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .constant import Constant
+from .constant import keep_constants
 from .engines import CPSAT, Engine, Program
 from .graph import Graph, check_graph
 from .program_family import InvalidInstance, ProgramSolver, zero_one
@@ -31,6 +31,7 @@ class GraphProgram(ProgramSolver):
     binary = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_graph(self, self.graph)
 
     def tangent(self, direction: Tensor, mask: Tensor | None = None, **instance: Tensor) -> Tensor:
@@ -205,8 +206,8 @@ class SetCover(ProgramSolver):
     hull = "covers"
 
     def __post_init__(self) -> None:
-        if self.members is not None:
-            object.__setattr__(self, "members", Constant(self.members))
+        super().__post_init__()
+        keep_constants(self, "members")
 
     def tangent(self, direction: Tensor, mask: Tensor | None = None, **instance: Tensor) -> Tensor:
         """Covers differ in every set.  # (*S, B, n) -> (*S, B, n)"""

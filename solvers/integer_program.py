@@ -13,7 +13,7 @@ from torch import Tensor
 from solverlayers.errors import InstanceError, first_instance
 
 from .common import check_mask
-from .constant import Constant
+from .constant import keep_constants
 from .engines import Engine, HiGHS, Program
 from .program_family import ProgramSolver
 
@@ -39,9 +39,11 @@ class LinearConstraints(ProgramSolver):
     integer: ClassVar[Any]
 
     def __post_init__(self) -> None:
-        for name in (*_ROWS, "lower", "upper", "integer"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, Constant(getattr(self, name)))
+        super().__post_init__()
+        for name in ("lower", "upper", "integer"):
+            if getattr(self, name) is None:
+                raise TypeError(f"{type(self).__name__}: {name} is None; give numbers: an infinite one is no bound.")
+        keep_constants(self, *_ROWS, "lower", "upper", "integer")
         for rows, sides in (("A", "b"), ("A_eq", "b_eq")):
             matrix, side = getattr(self, rows), getattr(self, sides)
             if matrix is not None and (matrix.array.ndim != 2 or (side and side.array.shape != matrix.array.shape[:1])):

@@ -24,6 +24,17 @@ def _as_tuple(data: Any) -> Any:
     return tuple(_as_tuple(one) for one in data) if isinstance(data, (list, tuple)) else data
 
 
+def _keep_tuples(solver: Solver, *names: str) -> None:
+    """Makes tuples of the fields of a solver that are not None."""
+    for name in names:
+        numbers = _as_tuple(getattr(solver, name))
+        try:
+            torch.tensor(() if numbers is None else numbers)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(f"{type(solver).__name__}: {name} makes no array of numbers. {error}") from error
+        object.__setattr__(solver, name, numbers)
+
+
 @dataclass(frozen=True)
 class KnapsackProblem(Solver):
     """What knapsacks share: weights and capacities of all instances, or of each."""
@@ -32,8 +43,7 @@ class KnapsackProblem(Solver):
     capacity: Any = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "weights", _as_tuple(self.weights))
-        object.__setattr__(self, "capacity", _as_tuple(self.capacity))
+        _keep_tuples(self, "weights", "capacity")
 
     def decode(self, y: Tensor, **instance: Tensor) -> list[Tensor]:
         """The numbers of the items taken.  # (B, n) -> B tensors"""
@@ -185,7 +195,7 @@ class BoundedKnapsack(KnapsackProblem):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "limits", _as_tuple(self.limits))
+        _keep_tuples(self, "limits")
 
     def solve(
         self,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from solverlayers.arguments import check_counts
 from solverlayers.errors import InfeasibleError, InstanceError, first_instance
 from solverlayers.solver import Solution, Solver, inner
 
@@ -53,12 +54,9 @@ class MultiGraphMatching(Solver):
     hull = "matchings that agree"
 
     def __post_init__(self) -> None:
-        if self.starts < 1:
-            raise ValueError(f"MultiGraphMatching: starts={self.starts}; it must be at least 1.")
-        if self.universe is not None and self.universe < 1:
-            raise ValueError(
-                f"MultiGraphMatching: universe={self.universe}; it must be at least 1, or None for the largest graph."
-            )
+        check_counts(self, starts=1)
+        if self.universe is not None:
+            check_counts(self, universe=1)
 
     def solve(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:
         """Good consistent matchings.  # (B, N, N, n, n), (B, N, N, n, n) -> (B, N, N, n, n)"""

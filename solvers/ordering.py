@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .constant import Constant
+from solverlayers.arguments import check_counts
+
+from .constant import Constant, keep_constants
 from .engines import CPSAT, Engine, Program
 from .program_family import InvalidInstance, OneInEachRow, ProgramSolver, zero_one
 
@@ -115,10 +117,9 @@ class Scheduling(OneInEachRow):
     hull = "schedules"
 
     def __post_init__(self) -> None:
-        if self.machines < 1:
-            raise ValueError(f"Scheduling: machines={self.machines}; there is at least one.")
-        if self.durations is not None:
-            object.__setattr__(self, "durations", Constant(self.durations))
+        super().__post_init__()
+        check_counts(self, machines=1)
+        keep_constants(self, "durations")
 
     def _program(self, shape: tuple[int, ...], durations: np.ndarray | None = None, mask: np.ndarray | None = None) -> Program:
         if durations is None and self.durations is None:

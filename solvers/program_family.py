@@ -12,7 +12,7 @@ from torch import Tensor
 from solverlayers.errors import InfeasibleError, InstanceError, SolverTimeoutError, first_instance
 from solverlayers.solver import Solution, Solver, inner
 
-from .common import greatest_gain, remove_mean
+from .common import check_seconds, greatest_gain, remove_mean
 from .edge_family import native
 from .engines import Answer, Engine, Program, Status
 
@@ -62,6 +62,14 @@ class ProgramSolver(Solver):
 
     engine: Engine
     time_limit: float | None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.engine, Engine):
+            raise TypeError(
+                f"{type(self).__name__}: engine is {self.engine!r}; expected an Engine, such as HiGHS() or CPSAT() (with the "
+                f"brackets)."
+            )
+        check_seconds(self, "time_limit")
 
     @abstractmethod
     def _program(self, shape: tuple[int, ...], **instance: np.ndarray) -> Program:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from solverlayers.arguments import check_counts
 from solverlayers.solver import Solution, inner
 
 from .assignment import CompleteAssignment
@@ -135,6 +136,10 @@ class ExactQuadraticAssignment(QuadraticAssignment):
     nodes: int = 100_000  # type: ignore[misc]
 
     exact = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_counts(self, nodes=0)
 
     def solve(  # type: ignore[override]
         self,

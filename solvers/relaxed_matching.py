@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from solverlayers.arguments import check_counts, check_numbers
+
 from .assignment import real_lines
 from .kernels.graph_matching import INVALID, Problem
 from .lawler_matching import LawlerMatching
@@ -50,8 +52,7 @@ class RelaxedMatching(LawlerMatching):
     iterations: int
 
     def __post_init__(self) -> None:
-        if self.iterations < 1:
-            raise ValueError(f"{type(self).__name__}: iterations={self.iterations}; it must be at least 1.")
+        check_counts(self, iterations=1)
 
     def solve(
         self,
@@ -167,6 +168,7 @@ class RRWM(RelaxedMatching):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_numbers(self, "alpha", "beta")
         if not 0 < self.alpha <= 1:
             raise ValueError(f"RRWM: alpha={self.alpha}; it is the weight of walking, more than 0 and at most 1.")
         if not self.beta > 0:

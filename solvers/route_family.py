@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from solverlayers.arguments import check_counts, check_numbers
 from solverlayers.errors import InfeasibleError, InstanceError, first_instance
 from solverlayers.solver import Solution, Solver, inner
 
@@ -67,6 +68,12 @@ class RoutingProblem(Solver):
     event_dim = 2
     sense = "min"
     hull = "vehicle routes"
+
+    def __post_init__(self) -> None:
+        if self.capacity is not None:
+            check_numbers(self, "capacity")
+        if self.vehicles is not None:
+            check_counts(self, vehicles=0)
 
     @property
     def binary(self) -> bool:  # type: ignore[override]

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from solverlayers.arguments import check_counts
 from solverlayers.errors import InstanceError, SolverTimeoutError, first_instance
 from solverlayers.solver import Solution, packed
 
@@ -16,6 +17,8 @@ from .common import greatest_gain
 from .kernels import graph_matching as kernel
 from .kernels import usable
 from .kernels.graph_matching import INVALID, LIMIT, Effort, Problem, Search
+
+_LEAST_SEED = -(2**63)
 
 
 class QuadraticMatching(BipartiteMatching):
@@ -71,9 +74,7 @@ class SearchedMatching(QuadraticMatching):
     seed: int
 
     def __post_init__(self) -> None:
-        for name, least in (("restarts", 1), ("iterations", 0), ("exchanges", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{type(self).__name__}: {name}={getattr(self, name)}; it must be at least {least}.")
+        check_counts(self, restarts=1, iterations=0, exchanges=0, seed=_LEAST_SEED)
 
     def _search(self, problem: Problem, warm_start: Tensor | None = None) -> Search:
         """The best matchings found, `warm_start (B, n, m)` being the first one."""

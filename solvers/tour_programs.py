@@ -14,7 +14,7 @@ _DIGITS = 2**30
 """OR-Tools takes integers: costs that are none are scaled so that the largest is about this, and rounded."""
 
 
-def circuit_tours(costs: Tensor, start: Tours, time_limit: float) -> Tours:
+def circuit_tours(costs: Tensor, start: Tours, time_limit: float | None) -> Tours:
     """Shortest tours, by CP-SAT, from the tours of `start` on, in `time_limit` seconds for each.  # (B, n, n) -> Tours
 
     Optimal up to n / 2 units in the ninth digit of the largest cost; exactly so for integers below 2**30.
@@ -63,7 +63,7 @@ def integers(matrix: np.ndarray) -> tuple[np.ndarray, float]:
     return np.rint(finite * scale).astype(np.int64), scale
 
 
-def _circuit(matrix: np.ndarray, order: list[int], solved: bool, time_limit: float) -> _Answer:
+def _circuit(matrix: np.ndarray, order: list[int], solved: bool, time_limit: float | None) -> _Answer:
     from ortools.sat.python import cp_model
 
     if (matrix == -np.inf).any():
@@ -83,7 +83,8 @@ def _circuit(matrix: np.ndarray, order: list[int], solved: bool, time_limit: flo
     model.add_circuit(arcs)
     model.minimize(sum(objective))
     solver = cp_model.CpSolver()
-    solver.parameters.max_time_in_seconds = time_limit
+    if time_limit is not None:
+        solver.parameters.max_time_in_seconds = time_limit
     solver.parameters.num_workers = 1  # several would make the answer depend on chance
     solver.parameters.linearization_level = 2  # cuts for circuits
     status = solver.solve(model)

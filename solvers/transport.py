@@ -12,7 +12,7 @@ from torch import Tensor
 from solverlayers.solver import Solution
 
 from .common import check_given, check_mask
-from .constant import Constant
+from .constant import keep_constants
 from .cost_flow import CostFlow, circulation
 from .flow_family import batched
 
@@ -47,12 +47,10 @@ class Transport(CostFlow):
     hull = "transport plans"
 
     def __post_init__(self) -> None:
+        keep_constants(self, "supply", "demand")
         for name in ("supply", "demand"):
-            if getattr(self, name) is not None:
-                amounts = Constant(getattr(self, name))
-                if (amounts.dense() < 0).any():
-                    raise ValueError(f"Transport: {name} has an amount that is negative. Amounts are 0 or greater.")
-                object.__setattr__(self, name, amounts)
+            if getattr(self, name) is not None and (getattr(self, name).dense() < 0).any():
+                raise ValueError(f"Transport: {name} has an amount that is negative. Amounts are 0 or greater.")
 
     def solve(self, scores: Tensor, **instance: Tensor) -> Tensor:
         """The transport plans.  # (B, n, m) -> (B, n, m)"""
@@ -92,7 +90,11 @@ class Transport(CostFlow):
 
     def _amounts(self, name: str, given: Tensor | None, shape: tuple[int, int], scores: Tensor) -> Tensor:
         check_given(self, name, given)
-        amounts = getattr(self, name).tensor.to(scores.device).expand(shape[0], -1) if given is None else given.double()
+        if given is None:
+            shared = getattr(self, name).tensor.to(scores.device)
+            amounts = shared.expand(len(scores), *shared.shape)
+        else:
+            amounts = given.double()
         if amounts.shape != shape:
             raise ValueError(
                 f"Transport: `{name}` has shape {tuple(amounts.shape)} for scores of shape {tuple(scores.shape)}; expected "

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from solverlayers.arguments import check_counts
+
 from . import subset_paths, tour_moves
+from .common import check_seconds
 from .kernels import held_karp, tour_search, usable
 from .kernels.held_karp import Tours
 from .tour_bounds import assignment_bound, one_tree_bound, useful_steps
@@ -26,8 +29,8 @@ class TSP(TourProblem):
     Instances of up to 15 cities are solved by dynamic programming over sets of cities (Held and Karp), all at once; larger
     ones, of up to about 60 cities, by OR-Tools CP-SAT, one after the other: from a trip of TourSearch on, and without the steps
     that bounds exclude. There SolverTimeoutError, with the trip found so far as incumbent, is raised after `time_limit` seconds
-    for an instance, and distances are rounded to 9 digits of the largest. Among several shortest trips the one returned is
-    always the same, but not specified.
+    for an instance, unless that is None, and distances are rounded to 9 digits of the largest. Among several shortest trips the
+    one returned is always the same, but not specified.
 
     >>> distances = torch.tensor([[[0, 1, 9, 2], [1, 0, 2, 9], [9, 2, 0, 1], [2, 9, 1, 0]]])
     >>> TSP()(distances)
@@ -41,7 +44,10 @@ class TSP(TourProblem):
     Source: M. Held, R. M. Karp, "A dynamic programming approach to sequencing problems", SIAM J. 10 (1962).
     """
 
-    time_limit: float = 60.0
+    time_limit: float | None = 60.0
+
+    def __post_init__(self) -> None:
+        check_seconds(self, "time_limit")
 
     def _tours(self, costs: Tensor, bounds: bool) -> Tours:
         if costs.shape[1] <= MOST_BY_SUBSETS:
@@ -71,8 +77,7 @@ class TourSearch(TourProblem):
     exact = False
 
     def __post_init__(self) -> None:
-        if self.starts < 1:
-            raise ValueError(f"TourSearch: starts={self.starts}; a search needs one start at least.")
+        check_counts(self, starts=1)
 
     def _tours(self, costs: Tensor, bounds: bool) -> Tours:
         tours = _search(costs, self.starts)
@@ -94,6 +99,9 @@ class RoutingTSP(TourProblem):
     seconds: float | None = None
 
     exact = False
+
+    def __post_init__(self) -> None:
+        check_seconds(self, "seconds")
 
     def _tours(self, costs: Tensor, bounds: bool) -> Tours:
         tours = routing_tours(costs, self.seconds)._replace(bound=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .common import check_seconds
 from .kernels.held_karp import SOLVED
 from .route_family import Fleet, Routes, RoutingProblem
 from .route_programs import assignment_bounds, searched_routes
@@ -37,6 +38,10 @@ class VehicleRouting(RoutingProblem):
     seconds: float | None = None
 
     exact = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_seconds(self, "seconds")
 
     def _routes(self, fleet: Fleet, bounds: bool) -> Routes:
         routes = searched_routes(fleet, self.seconds)

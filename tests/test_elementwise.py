@@ -154,13 +154,13 @@ MISTAKES = [
     (
         lambda: Sign(margin=float("nan")),
         ValueError,
-        "Sign: margin is nan; it is the distance from 0 where values change, so 0 or more.",
+        "Sign: margin is NaN.",
     ),
-    (lambda: Round(event_dim=0), ValueError, "Round: event_dim is 0; an instance has at least one dimension."),
+    (lambda: Round(event_dim=0), ValueError, "Round: event_dim=0; it must be at least 1."),
     (
         lambda: HardFunction(torch.sign, event_dim=0),
         ValueError,
-        "HardFunction: event_dim is 0; an instance has at least one dimension.",
+        "HardFunction: event_dim=0; it must be at least 1.",
     ),
     (
         lambda: Sign()(torch.zeros(1, 2, dtype=torch.uint8)),

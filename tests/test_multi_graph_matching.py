@@ -232,7 +232,7 @@ ALL = torch.ones(2, 2, 2, 3, 3, dtype=torch.bool)
         (
             lambda: MultiGraphMatching(universe=0),
             ValueError,
-            "MultiGraphMatching: universe=0; it must be at least 1, or None for the largest graph.",
+            "MultiGraphMatching: universe=0; it must be at least 1.",
         ),
     ],
 )  # fmt: skip

@@ -150,7 +150,7 @@ def test_several_machines_and_padding():
     assert caught.value.instances.tolist() == [False, True]
     with pytest.raises(InfeasibleError, match="Scheduling: instance 0 has no feasible solution"):
         Scheduling([2, 2])(torch.zeros(1, 2, 3))
-    with pytest.raises(ValueError, match=r"^Scheduling: machines=0; there is at least one.$"):
+    with pytest.raises(ValueError, match=r"^Scheduling: machines=0; it must be at least 1.$"):
         Scheduling([1], machines=0)
 
 
@@ -169,5 +169,5 @@ def test_medoids(engine):
         best = min(row[:, list(chosen)].amin(1).sum().item() for chosen in combinations(range(8), 3))
         assert value.item() == pytest.approx(best)
         assert len(set(medoid.tolist())) <= 3
-    with pytest.raises(ValueError, match=r"^KMedoids: k=0; there is at least one medoid.$"):
+    with pytest.raises(ValueError, match=r"^KMedoids: k=0; it must be at least 1.$"):
         KMedoids(0)

@@ -1,5 +1,6 @@
 """Linear and integer programs: engines against each other, SciPy and enumeration; failures, time limits, models of MathOpt."""
 
+import math
 import pickle
 import re
 import sys
@@ -17,7 +18,21 @@ from ortools.math_opt.python import mathopt
 
 from solverlayers import InfeasibleError, InstanceError, SolverLayer, SolverTimeoutError
 from solverlayers.rules import Blackbox
-from solverlayers.solvers import CPSAT, GLOP, SCIP, Gurobi, HiGHS, IntegerProgram, LinearProgram
+from solverlayers.solvers import (
+    CPSAT,
+    GLOP,
+    SCIP,
+    TSP,
+    Graph,
+    Gurobi,
+    HiGHS,
+    IntegerProgram,
+    KMedoids,
+    LinearProgram,
+    MaxCut,
+    RoutingTSP,
+    VehicleRouting,
+)
 from solverlayers.solvers.constant import Constant
 
 INTEGER_ENGINES = (HiGHS(), CPSAT(), SCIP())
@@ -238,6 +253,28 @@ def test_what_an_engine_cannot_do():
     ):
         with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
             solver(torch.ones(1, 2))
+
+
+@pytest.mark.parametrize("engine", ["gurobi", HiGHS, None])
+def test_what_is_no_engine(engine):
+    message = f"MaxCut: engine is {engine!r}; expected an Engine, such as HiGHS() or CPSAT() (with the brackets)."
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        MaxCut(Graph([[0], [1]]), engine=engine)
+
+
+@pytest.mark.parametrize("make", [IntegerProgram, KMedoids, TSP, VehicleRouting, RoutingTSP])
+@pytest.mark.parametrize(
+    ("limit", "error", "end"),
+    [
+        (0, ValueError, "a time limit is positive and finite, None for none."),
+        (math.inf, ValueError, "a time limit is positive and finite, None for none."),
+        ("10", TypeError, "it is a number of seconds."),
+    ],
+)
+def test_what_is_no_time(make, limit, error, end):
+    name = "seconds" if make in (RoutingTSP, VehicleRouting) else "time_limit"
+    with pytest.raises(error, match=f"^{make.__name__}: {name}={limit!r}; {re.escape(end)}$"):
+        make(**({"k": 1} if make is KMedoids else {}), **{name: limit})
 
 
 def test_gurobi_that_is_not_there(monkeypatch):

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import fields
 
 import numpy as np
 import pytest
 import torch
 
-from solverlayers import SolverLayer
+from solverlayers import SolverLayer, solvers
 from solverlayers.losses import FenchelYoungLoss
 from solverlayers.relaxations import SoftTopK
 from solverlayers.rules import AIMLE, DAB, IMLE, LPGD, Blackbox, Identity, Perturbed
-from solverlayers.solvers import Parallel, TopK
+from solverlayers.solvers import HiGHS, Parallel, TopK
+from solverlayers.tasks.doctor import EXAMPLES
 
 
 def layer(rule, **settings):
@@ -115,10 +117,61 @@ def test_refusals(call, error, message):
         call()
 
 
+WRONG = {
+    "int": ("2", None, 1.5, math.nan, math.inf, True),
+    "int | None": ("2", 1.5, math.nan, math.inf, True),
+    "float": ("2", None, math.nan),
+    "float | None": ("2", math.nan),
+    "Engine": ("HiGHS", None, HiGHS),
+}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_fields_of_solvers(name):
+    """A field of the wrong kind is refused by name, when the solver is built: kernels would read beyond their arrays."""
+    kind = getattr(solvers, name)
+    for field in fields(kind):
+        for wrong in WRONG.get(field.type, ()):
+            if not (field.default is None is wrong):
+                with pytest.raises((TypeError, ValueError), match=rf"^\w+: {field.name}( is |=)"):
+                    kind(**{**EXAMPLES[name].fields, field.name: wrong})
+
+
+@pytest.mark.parametrize(
+    ("call", "field"),
+    [
+        (lambda: solvers.IntegerProgram(A=[[1, math.nan]]), "IntegerProgram: A"),
+        (lambda: solvers.SetCover([[1], [1, 0]]), "SetCover: members"),
+        (lambda: solvers.Transport(supply="x"), "Transport: supply"),
+        (lambda: solvers.Knapsack(weights=[1, [2]]), "Knapsack: weights"),
+        (lambda: solvers.BoundedKnapsack(limits="x"), "BoundedKnapsack: limits"),
+    ],
+)
+def test_numbers_that_all_instances_share(call, field):
+    with pytest.raises((TypeError, ValueError), match=f"^{field} makes no array of numbers. "):
+        call()
+
+
+def test_a_number_that_should_be_one_for_each():
+    graph = solvers.Graph([[0], [1]])
+    message = (
+        "MinCostFlow: `capacity` has shape (3,) and `supply` (3, 2); expected (3, 1), a number for each edge, and (3, 2), one "
+        "for each node (as fields: without the first 3)."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        solvers.MinCostFlow(graph, capacity=2, supply=[1, -1])(torch.ones(3, 1))
+    message = (
+        "Transport: `supply` has shape (3,) for scores of shape (3, 1, 2); expected (3, 1) (as a field: without the first 3)."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        solvers.Transport(supply=2, demand=[1, 1])(torch.ones(3, 1, 2))
+
+
 def test_numpy_counts():
     layer(Blackbox(step=np.float32(2.0)))
     layer(IMLE(samples=np.int64(2)))
     assert TopK(np.int64(2))(torch.tensor([[3.0, 1.0, 2.0]])).tolist() == [[1, 0, 1]]
+    assert type(solvers.TourSearch(np.int64(2)).starts) is int
 
 
 @pytest.mark.parametrize("rule", [Blackbox(1.0), LPGD(1.0)], ids=["blackbox", "lpgd"])

@@ -371,7 +371,7 @@ def test_wrong_arguments(scores, error, message):
 
 
 def test_a_search_needs_a_start():
-    with pytest.raises(ValueError, match=r"^TourSearch: starts=0; a search needs one start at least\.$"):
+    with pytest.raises(ValueError, match=r"^TourSearch: starts=0; it must be at least 1\.$"):
         TourSearch(starts=0)
 
 

@@ -323,7 +323,7 @@ def test_pools_that_make_no_sense_are_refused():
     cached(uniform(2, 3, 2), uniform(2, 2, 2))
     with pytest.raises(ValueError, match=r"^Cached: solutions of several tensors make no pool; the losses over a pool take a "):
         cached.pool()
-    with pytest.raises(ValueError, match=r"^Cached: size=0; it is the number of solutions to remember, at least 1\.$"):
+    with pytest.raises(ValueError, match=r"^Cached: size=0; it must be at least 1\.$"):
         Cached(TopK(1), size=0)
 
 
@@ -524,7 +524,7 @@ def test_a_solver_without_a_limit_is_refused(solver):
 
 
 def test_a_limit_is_positive():
-    with pytest.raises(ValueError, match=r"^Timed: seconds=0; a time limit is positive\.$"):
+    with pytest.raises(ValueError, match=r"^Timed: seconds=0; a time limit is positive and finite, None for none\.$"):
         Timed(TSP(), 0)
 
 
@@ -579,7 +579,7 @@ def test_errors_come_with_the_result():
     pending = Async(Sleepy()).submit(-torch.ones(1, 2))
     with pytest.raises(InfeasibleError, match=r"^Sleepy: instance 0 is negative\.$"):
         pending.result()
-    with pytest.raises(ValueError, match=r"^Async: workers=0; it is how many batches are worked on at once, at least 1\.$"):
+    with pytest.raises(ValueError, match=r"^Async: workers=0; it must be at least 1\.$"):
         Async(TopK(1), workers=0)
 
 

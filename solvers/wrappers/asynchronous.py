@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from solverlayers.arguments import check_counts
 from solverlayers.solver import Solver
 
 from .base import Answer, Wrapper, as_answer, parts_of
@@ -75,8 +76,7 @@ class Async(Wrapper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.workers < 1:
-            raise ValueError(f"Async: workers={self.workers}; it is how many batches are worked on at once, at least 1.")
+        check_counts(self, workers=1)
         object.__setattr__(self, "_threads", _Threads(self.workers))
 
     def submit(self, *scores: Tensor, **instance: Tensor) -> Pending:

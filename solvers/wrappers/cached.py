@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from solverlayers.arguments import check_counts
 from solverlayers.errors import InstanceError
 
 from .base import Answer, Wrapper, as_answer, of_the_batch, parts_of, rows_of, some
@@ -91,8 +92,7 @@ class Cached(Wrapper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.size < 1:
-            raise ValueError(f"Cached: size={self.size}; it is the number of solutions to remember, at least 1.")
+        check_counts(self, size=1)
         object.__setattr__(self, "_memory", _Memory(self.size))
 
     def solve(self, *scores: Tensor, **instance: Tensor) -> Answer:

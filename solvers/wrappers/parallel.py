@@ -91,7 +91,7 @@ class Parallel(Wrapper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.workers == 0 or not isinstance(self.workers, int):
+        if self.workers == 0 or type(self.workers) is not int:
             raise ValueError(
                 f"Parallel: workers={self.workers!r}; it is the number of processes, or -1 for one for each processor."
             )

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 import torch
 from torch import Tensor
 
+from solverlayers.arguments import check_numbers
 from solverlayers.errors import SolverTimeoutError
 from solverlayers.solver import Solution, Solver, inner
 
+from ..common import check_seconds
 from .base import Answer, Wrapper, as_answer, parts_of, put_together, rows_of, some
 
 
@@ -34,8 +36,8 @@ class Timed(Wrapper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.seconds > 0:
-            raise ValueError(f"Timed: seconds={self.seconds!r}; a time limit is positive.")
+        check_numbers(self, "seconds")
+        check_seconds(self, "seconds")
         object.__setattr__(self, "_limited", _with_limit(self.solver, self.seconds))
 
     def solve(self, *scores: Tensor, **instance: Tensor) -> Answer:

@@ -1,0 +1,32 @@
+"""The numbers that solvers, rules and losses are built with."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+
+
+def whole(asker: str, name: str, value: object) -> int:
+    """A whole number, also one of NumPy, as Python's, which compiled kernels take; TypeError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{asker}: {name}={value!r}; it is a whole number.")
+    return int(value)
+
+
+def check_counts(owner: object, **least: int) -> None:
+    """Refuses attributes that are no whole numbers (TypeError), or less than is said (ValueError)."""
+    asker = type(owner).__name__
+    for name, bound in least.items():
+        value = whole(asker, name, getattr(owner, name))
+        if value < bound:
+            raise ValueError(f"{asker}: {name}={value}; it must be at least {bound}.")
+        object.__setattr__(owner, name, value)
+
+
+def check_numbers(owner: object, *names: str) -> None:
+    """Refuses attributes that are no real numbers (TypeError), or NaN (ValueError)."""
+    for name in names:
+        value = getattr(owner, name)
+        if not isinstance(value, Real):
+            raise TypeError(f"{type(owner).__name__}: {name}={value!r}; it is a number.")
+        if value != value:
+            raise ValueError(f"{type(owner).__name__}: {name} is NaN.")
