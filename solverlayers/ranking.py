@@ -27,7 +27,11 @@ def recall_at_k(ranks: Tensor, relevant: Tensor, k: int, mask: Tensor | None = N
 
 
 def hit_at_k(ranks: Tensor, relevant: Tensor, k: int, mask: Tensor | None = None) -> Tensor:
-    """Whether any relevant entry is among the first `k`: the "recall@k" of image retrieval.  # (*S, n), (*S, n) -> (*S)"""
+    """Whether any relevant entry is among the first `k`: the "recall@k" of image retrieval.  # (*S, n), (*S, n) -> (*S)
+
+    >>> hit_at_k(torch.tensor([[1.0, 3.0, 2.0, 4.0]]), torch.tensor([[True, True, False, False]]), k=2)
+    tensor([1.])
+    """
     relevant = _existing(relevant, mask)
     return torch.where(relevant.any(-1), ((ranks <= k) & relevant).any(-1).to(ranks.dtype), torch.nan)
 
@@ -48,6 +52,9 @@ def ndcg(ranks: Tensor, gains: Tensor, k: int | None = None, mask: Tensor | None
     """Normalised discounted cumulative gain: `sum gain / log2(1 + rank)`, over that of the best order.  # (*S, n) x 2 -> (*S)
 
     Only the first `k` places count, all if None. Pass `2**relevance - 1` as `gains` for the exponential variant.
+
+    >>> ndcg(torch.tensor([[2.0, 1.0, 3.0]]), torch.tensor([[3.0, 0.0, 0.0]]))
+    tensor([0.6309])
     """
     if mask is not None:
         gains = torch.where(mask, gains, 0)
@@ -61,7 +68,11 @@ def ndcg(ranks: Tensor, gains: Tensor, k: int | None = None, mask: Tensor | None
 
 
 def spearman(ranks: Tensor, other: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Spearman's correlation: Pearson's, of two rank vectors.  # (*S, n), (*S, n) -> (*S)"""
+    """Spearman's correlation: Pearson's, of two rank vectors.  # (*S, n), (*S, n) -> (*S)
+
+    >>> spearman(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 3.0, 2.0]))
+    tensor(0.5000)
+    """
     exists = torch.ones_like(ranks, dtype=torch.bool) if mask is None else mask.expand_as(ranks)
     a, b = (_centred(r, exists) for r in torch.broadcast_tensors(ranks, other))
     size = a.square().sum(-1) * b.square().sum(-1)

@@ -16,6 +16,7 @@ from solverlayers import losses
 from solverlayers.noise import Gaussian, Gumbel, SumOfGamma
 from solverlayers.solver import Solver
 from solverlayers.solvers.elementwise import HardFunction, Sign, Threshold
+from solverlayers.solvers.grid_path import GridShortestPath
 from solverlayers.solvers.selection import Argmax, TopK
 from solverlayers.solvers.sorting import Ranking
 
@@ -236,10 +237,10 @@ def test_fenchel_young_with_gumbel_noise_is_cross_entropy(noise):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("noise", [Gaussian(), SumOfGamma(2)])
-def test_fenchel_young_gradient_is_that_of_its_value(name, noise):
+@pytest.mark.parametrize(("noise", "multiplicative"), [(Gaussian(), False), (SumOfGamma(2), False), (Gaussian(), True)])
+def test_fenchel_young_gradient_is_that_of_its_value(name, noise, multiplicative):
     s = setting(name)
-    loss = losses.FenchelYoungLoss(s.solver, sigma=0.7, samples=5, noise=noise)
+    loss = losses.FenchelYoungLoss(s.solver, sigma=0.7, samples=5, noise=noise, multiplicative=multiplicative)
 
     def value(x):
         torch.manual_seed(4)  # common random numbers
@@ -261,6 +262,53 @@ def test_fenchel_young_value_by_enumeration(name):
     plain = plain - s.each(lambda b: s.value(b, theta[b], s.y_true[b]))
     loss = losses.FenchelYoungLoss(s.solver, sigma=0.7, samples=20_000)(s.scores.detach(), s.y_true)
     assert ((loss - plain.mean(0)).abs() < 5 * plain.std(0) / 20_000**0.5).all()
+
+
+@pytest.mark.parametrize("sigma", [0.5, 1.5])
+def test_multiplicative_fenchel_young_of_two_classes(sigma):
+    """The expected greater one of two log-normal numbers, as Margrabe (1978) prices an exchange, and its derivative."""
+    x = torch.tensor([[0.4, 0.3], [2.0, 0.5], [1.0, 1.0]], dtype=torch.float64, requires_grad=True)
+    y_true = torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
+    torch.manual_seed(0)
+    loss = losses.FenchelYoungLoss(Argmax(), sigma, samples=400_000, multiplicative=True)(x, y_true)
+    spread = sigma * math.sqrt(2)
+    better = (x[:, 0] / x[:, 1]).log() / spread + spread / 2
+    first, second = torch.special.ndtr(better), torch.special.ndtr(spread - better)
+    expected = x[:, 0] * first + x[:, 1] * second - (x * y_true).sum(-1)
+    assert torch.allclose(loss, expected, atol=0.02)
+    assert torch.allclose(gradient(loss, x), torch.stack([first, second], -1) - y_true, atol=0.02)
+
+
+def test_multiplicative_fenchel_young_keeps_the_sign_of_costs():
+    """The gradient `y_true - E W y` in costs, with tours through perturbed costs found one by one, none of them clipped."""
+    torch.manual_seed(0)
+    costs = torch.rand(2, 5, 5, dtype=torch.float64, requires_grad=True)
+    seen = []
+
+    class Watching(GridShortestPath):
+        def solve(self, scores, **instance):
+            seen.append(scores)
+            return super().solve(scores, **instance)
+
+        def clip(self, scores):
+            assert (scores >= 0).all()
+            return scores
+
+    y_true = GridShortestPath()(torch.rand(2, 5, 5, dtype=torch.float64))
+    loss = losses.FenchelYoungLoss(Watching(), sigma=1.0, samples=8, multiplicative=True)(costs, y_true)
+    weights = seen[0].view(8, 2, 5, 5) / costs.detach()
+    paths = torch.stack([GridShortestPath()(w * costs.detach()) for w in weights])
+    assert torch.allclose(gradient(loss, costs), (weights * (y_true - paths)).mean(0))
+    assert (loss >= 0).all()
+
+
+def test_factors_have_mean_one():
+    message = (
+        "FenchelYoungLoss: multiplicative=True with noise=Gumbel(scale=1.0), whose factors do not have mean one. Leave `noise` "
+        "out, which is Gaussian(), and say with `sigma` how large it is."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        losses.FenchelYoungLoss(Argmax(), noise=Gumbel(), multiplicative=True)
 
 
 def simplex_projection(z: Tensor) -> Tensor:

@@ -49,6 +49,10 @@ class FenchelYoungLoss(ImitationLoss):
     therefore not zero. For noise of mean zero no sample is negative, since each draw also shifts `<theta, y_true>`: a control
     variate, which leaves the expectation and the gradient as they are. For a noise whose mean is not zero, it is added exactly.
 
+    `multiplicative=True` perturbs `theta exp(sigma Z - sigma^2 / 2)`, which keeps the sign of costs (Dalle et al., 2022). These
+    factors `W` have mean one for the standard normal `Z`, the only noise that may be used, so all else holds: the loss is
+    `E max_y <W theta, y> - <theta, y_true>`, convex in `theta`, no sample is negative, and the gradient is `E W y - y_true`.
+
     >>> from solverlayers.solvers import Argmax
     >>> _ = torch.manual_seed(0)
     >>> loss = FenchelYoungLoss(Argmax(), sigma=0.1, samples=100)
@@ -62,16 +66,28 @@ class FenchelYoungLoss(ImitationLoss):
         sigma: float = 1.0,
         samples: int = 10,
         noise: Noise | None = None,
+        multiplicative: bool = False,
         on_failure: OnFailure = "raise",
     ):
         super().__init__(solver, on_failure)
-        self.sigma, self.samples = sigma, samples
+        self.sigma, self.samples, self.multiplicative = sigma, samples, multiplicative
         self.noise = Gaussian() if noise is None else noise
         check_samples(self, samples, sigma, self.noise)
+        if multiplicative and self.noise != Gaussian():
+            raise ValueError(
+                f"FenchelYoungLoss: multiplicative=True with noise={self.noise!r}, whose factors do not have mean one. Leave "
+                f"`noise` out, which is Gaussian(), and say with `sigma` how large it is."
+            )
         self._mean = sigma * self.noise.mean
 
+    def _perturbed(self, theta: Tensor) -> Tensor:  # (*S, B, *E) -> (samples, *S, B, *E)
+        if not self.multiplicative:
+            return draw(theta, self.sigma, self.samples, self.noise)
+        z = self.noise.sample(theta.expand(self.samples, *theta.shape))
+        return theta * torch.exp(self.sigma * z - self.sigma**2 / 2)
+
     def imitate(self, oracle: Oracle, theta: Tensor, y_true: Tensor) -> Tensor:
-        loss = _suboptimality(oracle, draw(theta, self.sigma, self.samples, self.noise), y_true).mean(0)
+        loss = _suboptimality(oracle, self._perturbed(theta), y_true).mean(0)
         return loss + self._mean * y_true.flatten(-oracle.event_dim).sum(-1) if self._mean else loss
 
 
