@@ -12,7 +12,7 @@ from cases import SOLVERS
 from scipy import stats
 from torch import Tensor
 
-from solverlayers import losses
+from solverlayers import InstanceError, losses
 from solverlayers.noise import Gaussian, Gumbel, SumOfGamma
 from solverlayers.solver import Solver
 from solverlayers.solvers.elementwise import HardFunction, Sign, Threshold
@@ -601,9 +601,71 @@ def test_skipped_instances_have_no_loss():
         assert torch.equal(value[[0, 2]], kind(Argmax())(x, y_true)[[0, 2]])
 
 
+WITH_TARGETS = {
+    "y_true": (losses.ImitationLoss, losses.FenchelYoungLoss, losses.RegularizedFenchelYoungLoss, losses.StructuredHingeLoss),
+    "true_scores": (losses.SPOPlusLoss, losses.PerturbationGradientLoss),
+}
+OVER_A_POOL = {
+    "y_true": (losses.NCELoss, losses.MAPLoss),
+    "true_scores": (losses.PointwiseRankingLoss, losses.PairwiseRankingLoss, losses.ListwiseRankingLoss),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "arguments"),
+    [(name, kind, ()) for name, kinds in WITH_TARGETS.items() for kind in kinds]
+    + [(name, kind, (torch.eye(4),)) for name, kinds in OVER_A_POOL.items() for kind in kinds],
+)
+def test_nan_in_targets(name, kind, arguments):
+    """It is the target that is named, not the scores; with `on_failure="skip"` nothing but its instance is lost."""
+    torch.manual_seed(0)
+    x, target = torch.randn(3, 4, requires_grad=True), torch.eye(4)[:3]
+    target[1, 2] = torch.nan
+    message = f"{kind.__name__}: instance 1 has NaN in `{name}` (1 of 3 instances)."
+    with pytest.raises(InstanceError, match=f"^{re.escape(message)}$") as caught:
+        kind(Argmax())(x, target, *arguments)
+    assert caught.value.instances.tolist() == [False, True, False]
+    inside = torch.ones(3, 4, dtype=torch.bool)
+    inside[1, 2] = False
+    assert kind(Argmax())(x, target, *arguments, mask=inside).isfinite().all()
+    if not arguments:
+        for a, b in ((x, target), (target.clone().requires_grad_(), x.detach())):
+            torch.manual_seed(1)
+            value = kind(Argmax(), on_failure="skip")(a, b)
+            torch.manual_seed(1)
+            alone = kind(Argmax())(*(t.detach().nan_to_num(0.0) for t in (a, b)))
+            assert torch.equal(value[[0, 2]], alone[[0, 2]])
+            assert value[1] == 0
+            slope = gradient(value, a)
+            assert slope.isfinite().all()
+            assert not slope[1].any()
+
+
+def test_nan_in_true_scores_of_a_regret():
+    true = torch.tensor([[1.0, 2.0], [0.0, torch.nan]])
+    with pytest.raises(InstanceError, match=r"^regret: instance 1 has NaN in `true_scores` \(1 of 2 instances\)\.$"):
+        losses.regret(Argmax(), torch.ones(2, 2), true)
+    assert losses.regret(Argmax(), torch.ones(2, 2), true, mask=~true.isnan()).tolist() == [1, 0]
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
+        (
+            lambda: losses.NCELoss(Argmax())(torch.ones(1, 2), torch.ones(1, 2), torch.tensor([[1.0, 0], [0, torch.nan]])),
+            ValueError,
+            "NCELoss: solution 1 of `pool` has NaN.",
+        ),
+        (
+            lambda: losses.NCELoss(Argmax())(torch.ones(1, 2), torch.ones(1, 2), [[1.0, 0]]),
+            TypeError,
+            "NCELoss: `pool` is a list; expected a tensor of solutions.",
+        ),
+        (
+            lambda: losses.regret(Argmax(), torch.zeros(3, 4), np.zeros((3, 4))),
+            TypeError,
+            "regret: the scores are a Tensor and the true scores a ndarray; expected tensors. Use `torch.as_tensor`.",
+        ),
         (
             lambda: losses.SPOPlusLoss(Argmax),
             TypeError,

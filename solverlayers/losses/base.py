@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..autograd import is_transformed
 from ..describe import constructor_call
+from ..errors import InstanceError, first_instance
 from ..oracle import OnFailure, Oracle
 from ..solver import Solver
 
@@ -51,7 +53,8 @@ class SolverLoss(nn.Module):
                     f"constants. Pass `{key}.detach()`."
                 )
         oracle = Oracle(self.solver, instance, (), self.on_failure)
-        return oracle, self._masked(oracle, oracle.pack((scores,)))
+        theta = self._masked(oracle, oracle.pack((scores,)))
+        return oracle, theta if self.on_failure == "raise" else oracle.without_nan(theta)
 
     def _target(self, oracle: Oracle, name: str, target: Tensor, scores: Tensor) -> Tensor:
         """A target as a constant of its instances, zero outside the mask.  # (B, *E) -> (B, *E)"""
@@ -64,7 +67,12 @@ class SolverLoss(nn.Module):
                 f"{type(self).__name__}: `{name}` has shape {tuple(target.shape)} but the scores have shape "
                 f"{tuple(scores.shape)}; each instance needs a target of the shape of its scores."
             )
-        return self._masked(oracle, target.detach().to(scores.dtype))
+        target = self._masked(oracle, target.detach().to(scores.dtype))
+        if is_transformed() or not target.sum().isnan():  # whose values nobody can read, or which have none to look for
+            return target
+        if self.on_failure == "raise":
+            refuse_nan(type(self).__name__, name, target, oracle)
+        return oracle.without_nan(target)
 
     def _masked(self, oracle: Oracle, tensor: Tensor) -> Tensor:
         return tensor if oracle.mask is None else torch.where(oracle.mask, tensor, 0)
@@ -74,6 +82,16 @@ class SolverLoss(nn.Module):
 
     def __repr__(self) -> str:
         return constructor_call(self)
+
+
+def refuse_nan(asker: str, name: str, target: Tensor, oracle: Oracle) -> None:
+    """Raises InstanceError, naming the instance, for NaN in a target.  # (*S, B, *E)"""
+    nan = target.isnan().flatten(-oracle.event_dim).any(-1)
+    bad = nan.flatten(0, -2).any(0) if nan.ndim > 1 else nan
+    if bad.any():
+        raise InstanceError(
+            f"{asker}: instance {first_instance(bad)} has NaN in `{name}` ({int(bad.sum())} of {len(bad)} instances).", bad
+        )
 
 
 def has_offset(solver: Solver) -> bool:
@@ -99,12 +117,18 @@ def regret(solver: Solver, scores: Tensor, true_scores: Tensor, **instance: Tens
     >>> regret(Argmax(), torch.tensor([[2.0, 1.0]]), torch.tensor([[1.0, 4.0]]))
     tensor([3.])
     """
+    if not (isinstance(scores, Tensor) and isinstance(true_scores, Tensor)):
+        raise TypeError(
+            f"regret: the scores are a {type(scores).__name__} and the true scores a {type(true_scores).__name__}; expected "
+            f"tensors. Use `torch.as_tensor`."
+        )
     if scores.shape != true_scores.shape:
         raise ValueError(
             f"regret: the scores have shape {tuple(scores.shape)} and the true scores {tuple(true_scores.shape)}; expected "
             f"one for each."
         )
     oracle = Oracle(solver, instance)
+    refuse_nan("regret", "true_scores", true_scores if oracle.mask is None else true_scores.where(oracle.mask, 0), oracle)
     with torch.no_grad():
         y, best = oracle(torch.stack([oracle.pack((scores,)), oracle.pack((true_scores,))]))
         return lead(oracle, oracle.pack((true_scores,)), best, y)

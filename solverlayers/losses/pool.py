@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..autograd import is_transformed
+from ..errors import first_instance
 from ..oracle import Oracle
 from ..solver import Solver
 from .base import SolverLoss, has_offset
@@ -22,6 +24,8 @@ class _PoolLoss(SolverLoss):
 
     def _values(self, oracle: Oracle, theta: Tensor, pool: Tensor) -> Tensor:
         """`v_p` of each solution for each instance.  # (B, *E), (P, *E) or (P, B, *E) -> (P, B)"""
+        if not isinstance(pool, Tensor):
+            raise TypeError(f"{type(self).__name__}: `pool` is a {type(pool).__name__}; expected a tensor of solutions.")
         if pool.shape[1:] not in (theta.shape[1:], theta.shape) or not len(pool):
             raise ValueError(
                 f"{type(self).__name__}: `pool` has shape {tuple(pool.shape)} but the scores have shape {tuple(theta.shape)}; "
@@ -29,6 +33,8 @@ class _PoolLoss(SolverLoss):
                 f"(P, {', '.join(map(str, theta.shape))})."
             )
         pool = pool.detach().to(theta)
+        if not is_transformed() and pool.sum().isnan() and (bad := pool.isnan().flatten(1).any(1)).any():
+            raise ValueError(f"{type(self).__name__}: solution {first_instance(bad)} of `pool` has NaN.")
         if pool.ndim == theta.ndim:
             pool = pool.unsqueeze(1)
         pool = self._masked(oracle, pool)
