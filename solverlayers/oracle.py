@@ -156,14 +156,8 @@ class Oracle:
 
     def _run(self, parts: tuple[Tensor, ...], instance: dict[str, Tensor], restarts: bool) -> Tensor:
         y = self._restart(parts, instance) if restarts else self.solver.maximise(*parts, **instance)
+        self.solver.check_answer(parts, y)
         ys = y if isinstance(y, tuple) else (y,)
-        if self.solver.same_shape:
-            for part, one in zip(parts, ys):
-                if part.shape != one.shape:
-                    raise ValueError(
-                        f"{type(self.solver).__name__}.solve returned shape {tuple(one.shape)} for scores of shape "
-                        f"{tuple(part.shape)}; a solution has the shape of its scores."
-                    )
         return ys[0] if len(ys) == 1 else packed(ys)
 
     def _restart(self, parts: tuple[Tensor, ...], instance: dict[str, Tensor]) -> Tensor:

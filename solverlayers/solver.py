@@ -190,9 +190,30 @@ class Solver(ABC):
         torch.set_grad_enabled(False)  # what `no_grad` does, in half the time
         try:
             self.check(*scores, **instance)
-            return self.solve(*scores, **instance)
+            y = self.solve(*scores, **instance)
+            self.check_answer(scores, y)
+            return y
         finally:
             torch.set_grad_enabled(recording)
+
+    def check_answer(self, scores: tuple[Tensor, ...], y: object) -> None:
+        """Refuses what `solve` returned where it is no solution for each score tensor (TypeError, ValueError)."""
+        if not self.same_shape:
+            return
+        parts = y if isinstance(y, tuple) else (y,)
+        if len(parts) != len(scores):
+            raise ValueError(
+                f"{type(self).__name__}.solve returned {len(parts)} tensors for {len(scores)} score tensors; there is a "
+                f"solution for each."
+            )
+        for part, one in zip(scores, parts):
+            if not isinstance(one, Tensor):
+                raise TypeError(f"{type(self).__name__}.solve returned a {type(one).__name__}; expected a tensor.")
+            if part.shape != one.shape:
+                raise ValueError(
+                    f"{type(self).__name__}.solve returned shape {tuple(one.shape)} for scores of shape {tuple(part.shape)}; "
+                    f"a solution has the shape of its scores."
+                )
 
     def check(self, *scores: Tensor, **instance: Tensor) -> None:
         """Refuses wrong shapes, types and devices (ValueError, TypeError) and NaN scores (InstanceError)."""

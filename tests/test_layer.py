@@ -232,8 +232,27 @@ def test_a_solution_of_another_shape():
             return scores[:, :2]
 
     message = "Short.solve returned shape (4, 2) for scores of shape (4, 3); a solution has the shape of its scores."
-    with pytest.raises(ValueError, match=whole(message)):
-        SolverLayer(Short(), Identity())(torch.randn(4, 3))
+    for call in (SolverLayer(Short(), Identity()), Short(), Short().solve_with_info):
+        with pytest.raises(ValueError, match=whole(message)):
+            call(torch.randn(4, 3))
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "message"),
+    [
+        (lambda *scores: scores[0], ValueError, "1 tensors for 2 score tensors; there is a solution for each."),
+        (lambda *scores: (scores[0], scores[1].numpy()), TypeError, "a ndarray; expected a tensor."),
+    ],
+)
+def test_answers_that_are_no_solutions(answer, error, message):
+    @dataclass(frozen=True)
+    class Pair(Solver):
+        def solve(self, *scores):
+            return answer(*scores)
+
+    for call in (SolverLayer(Pair(), Identity()), Pair()):
+        with pytest.raises(error, match=whole("Pair.solve returned " + message)):
+            call(torch.randn(4, 3), torch.randn(4, 2))
 
 
 def test_a_numpy_solution_of_another_shape():
