@@ -13,7 +13,7 @@ from .autograd import solve
 from .errors import InstanceError
 from .noise import Draw, Seeded
 from .samples import Samples, mean_and_record
-from .solver import Solver, inner, packed
+from .solver import Solver, check_answer, inner, packed
 
 OnFailure = Literal["raise", "skip", "last"]
 _HALF = (torch.float16, torch.bfloat16)
@@ -156,7 +156,7 @@ class Oracle:
 
     def _run(self, parts: tuple[Tensor, ...], instance: dict[str, Tensor], restarts: bool) -> Tensor:
         y = self._restart(parts, instance) if restarts else self.solver.maximise(*parts, **instance)
-        self.solver.check_answer(parts, y)
+        check_answer(self.solver, parts, y)
         ys = y if isinstance(y, tuple) else (y,)
         return ys[0] if len(ys) == 1 else packed(ys)
 

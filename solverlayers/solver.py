@@ -191,29 +191,10 @@ class Solver(ABC):
         try:
             self.check(*scores, **instance)
             y = self.solve(*scores, **instance)
-            self.check_answer(scores, y)
+            check_answer(self, scores, y)
             return y
         finally:
             torch.set_grad_enabled(recording)
-
-    def check_answer(self, scores: tuple[Tensor, ...], y: object) -> None:
-        """Refuses what `solve` returned where it is no solution for each score tensor (TypeError, ValueError)."""
-        if not self.same_shape:
-            return
-        parts = y if isinstance(y, tuple) else (y,)
-        if len(parts) != len(scores):
-            raise ValueError(
-                f"{type(self).__name__}.solve returned {len(parts)} tensors for {len(scores)} score tensors; there is a "
-                f"solution for each."
-            )
-        for part, one in zip(scores, parts):
-            if not isinstance(one, Tensor):
-                raise TypeError(f"{type(self).__name__}.solve returned a {type(one).__name__}; expected a tensor.")
-            if part.shape != one.shape:
-                raise ValueError(
-                    f"{type(self).__name__}.solve returned shape {tuple(one.shape)} for scores of shape {tuple(part.shape)}; "
-                    f"a solution has the shape of its scores."
-                )
 
     def check(self, *scores: Tensor, **instance: Tensor) -> None:
         """Refuses wrong shapes, types and devices (ValueError, TypeError) and NaN scores (InstanceError)."""
@@ -276,6 +257,26 @@ class Solver(ABC):
                     f'instances). Look for a diverged network, or train on with `SolverLayer(..., on_failure="skip")`.',
                     bad,
                 )
+
+
+def check_answer(solver: Solver, scores: tuple[Tensor, ...], y: object) -> None:
+    """Refuses what `solve` returned where it is no solution for each score tensor (TypeError, ValueError)."""
+    if not solver.same_shape:
+        return
+    parts = y if isinstance(y, tuple) else (y,)
+    if len(parts) != len(scores):
+        raise ValueError(
+            f"{type(solver).__name__}.solve returned {len(parts)} tensors for {len(scores)} score tensors; there is a solution "
+            f"for each."
+        )
+    for part, one in zip(scores, parts):
+        if not isinstance(one, Tensor):
+            raise TypeError(f"{type(solver).__name__}.solve returned a {type(one).__name__}; expected a tensor.")
+        if part.shape != one.shape:
+            raise ValueError(
+                f"{type(solver).__name__}.solve returned shape {tuple(one.shape)} for scores of shape {tuple(part.shape)}; a "
+                f"solution has the shape of its scores."
+            )
 
 
 class InstanceSolver(Solver):

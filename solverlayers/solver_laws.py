@@ -107,8 +107,6 @@ def _shape(t: SolverTrial) -> None:
         y = t.solve(scores)
         if not isinstance(y, Tensor):
             t.fail(f"the solution of {dtype} scores is a {type(y).__name__}; it is a tensor.")
-        if t.solver.same_shape and y.shape != scores.shape:
-            t.fail(f"the solution has shape {tuple(y.shape)} but its scores have shape {tuple(scores.shape)}.")
         if len(y) != t.batch:
             t.fail(f"{len(y)} solutions for {t.batch} instances.")
         if y.dtype != dtype or y.device != scores.device:

@@ -235,7 +235,7 @@ def masked(batch):
 SOLVERS = [
     ("facts", OneDimension(), {}, "event_dim is 2, but one instance's scores have shape (5,). Set `event_dim = 1`."),
     ("shape", Broken("single_precision"), {}, "the solution is torch.float32 on cpu but its scores are torch.float64 on cpu."),
-    ("shape", Broken("squeezed"), {}, "the solution has shape (5,) but its scores have shape (5, 5)."),
+    ("shape", Broken("squeezed"), {}, "Broken.solve returned shape (5,) for scores of shape (5, 5); a solution"),
     ("shape", Broken("elsewhere"), {}, "the solution is torch.float32 on meta but its scores are torch.float32 on cpu."),
     ("declared", Broken("doubled"), {}, "it says `binary = True`, but the solution has entries other than 0 and 1: "),
     ("declared", TwoAtATime(2), {}, "it says `one_hot = True`, but rows of the solution are not one-hot: "),
@@ -259,7 +259,7 @@ SOLVERS = [
         "empty batch",
         Broken("first_alone"),
         {},
-        "an empty batch gives torch.float64 of shape (0, 3), expected ",
+        "Broken.solve returned shape (0, 3) for scores of shape (0, 5); a solution",
     ),
     (
         "layouts",
