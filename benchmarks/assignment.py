@@ -110,8 +110,8 @@ def race_layer(board: Board, n: int, batch: int) -> None:
 
     def solves(data: tuple[Tensor, Tensor]) -> Tensor:
         scores, weight = data
-        y, start = Assignment().maximise_with_start(-scores)
-        return (Assignment().maximise(-scores - STEP * weight, warm_start=start) - y) / STEP
+        y, start = Assignment().optimise_with_start(scores)
+        return (Assignment().optimise(scores + STEP * weight, warm_start=start) - y) / STEP
 
     def theirs(data: tuple[Tensor, Tensor]) -> Tensor:
         scores, weight = data

@@ -55,21 +55,25 @@ def race_second(
     board: Board, name: str, solver: Solver, theta: Tensor, right: int, step: float, hint: bool = False, **instance: Tensor
 ) -> float:
     """With targets that the first `right` instances have already; returns the ratio with a start."""
+
+    def best(theta: Tensor, **start: Tensor) -> Tensor:
+        return solver.optimise(theta, sense="max", **instance, **start)
+
     theta = theta.double()
-    y, start = solver.maximise_with_start(theta, **instance)
-    target = solver.maximise(theta + theta.std() * torch.randn_like(theta), **instance)
+    y, start = solver.optimise_with_start(theta, sense="max", **instance)
+    target = best(theta + theta.std() * torch.randn_like(theta))
     target[:right] = y[:right]
     moved = theta - step * theta.std() * (1 - 2 * target)
     contestants = {
-        "anew": lambda: solver.maximise(moved, **instance),
-        "from the first": lambda: solver.maximise(moved, **instance, warm_start=start),
+        "anew": lambda: best(moved),
+        "from the first": lambda: best(moved, warm_start=start),
     }
     if hint:
-        contestants["always a hint"] = lambda: solver.maximise(moved, **instance, warm_start=y)
-    best = contestants["anew"]()
+        contestants["always a hint"] = lambda: best(moved, warm_start=y)
+    anew = contestants["anew"]()
     for solve in contestants.values():
         other = solve()
-        assert torch.allclose((moved * (other - best)).flatten(1).sum(1), torch.zeros(BATCH).double(), atol=1e-5), name
+        assert torch.allclose((moved * (other - anew)).flatten(1).sum(1), torch.zeros(BATCH).double(), atol=1e-5), name
     times = race(contestants, "anew", board.rounds)
     board.row(f"{name}, {int((y == target).flatten(1).all(1).sum())} of {BATCH} right, step {step:g}", times)
     return times["from the first"].ratio

@@ -156,7 +156,7 @@ def race_start(board: Board, name: str, graph: Graph, count: int, loss: str) -> 
     """The second solve of a finite difference; returns its ratio with a start. Targets are the paths of the next instance."""
     costs = edge_costs(graph, count)
     solver = GraphShortestPath(graph, source=0, target=graph.nodes - 1)
-    y, start = solver.maximise_with_start(-costs)
+    y, start = solver.optimise_with_start(costs)
     true = y.roll(1, 0)
     moved = solver.clip(costs + 0.3 * (y - true if loss == "squared" else 1 - 2 * true))
     assert torch.equal(solver(moved), solver(moved, warm_start=start))

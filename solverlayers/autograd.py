@@ -144,17 +144,18 @@ class _IdentitySolve(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, oracle, theta):
+        ctx.costs = oracle.sense == "min"
         y, failed = oracle.argmax(theta, oracle.tensors)
         oracle.note(failed)
         return y
 
     @staticmethod
     def backward(ctx, grad):
-        return None, grad
+        return None, -grad if ctx.costs else grad
 
     @staticmethod
     def jvp(ctx, _, theta):
-        return theta.clone()
+        return -theta if ctx.costs else theta.clone()
 
 
 class _Shortcut(torch.autograd.Function):
@@ -378,9 +379,12 @@ def is_plain() -> bool:
 
 
 def solve_as_identity(oracle: Oracle, theta: Tensor) -> Tensor:
-    """`argmax_y <theta, y>` with the gradient of `theta`, of the same shape.  # (*S, B, *E) -> (*S, B, *E)"""
+    """`argmax_y <theta, y>` with the gradient of `theta`, or the solution of least cost with that of `-theta`.
+
+    # (*S, B, *E) -> (*S, B, *E)
+    """
     if is_transformed():
-        return replace_gradient(oracle(theta), theta)
+        return replace_gradient(oracle(theta), theta if oracle.sense == "max" else -theta)
     return _apply(_IdentitySolve, oracle, theta)
 
 
@@ -425,11 +429,15 @@ def finite_difference(oracle: Oracle, theta: Tensor, step: float | Tensor, schem
     `(y(theta + step g) - y(theta - step g)) / (2 step)`. With a `pull` the scores of the second solution (two-sided: of
     both) are moved by `pull (y(theta) - centre)`. A tensor step has one number, or one per instance; where it is zero, so is
     the gradient. With noise in the scheme, `y` is the mean over its samples everywhere. In plain eager mode later solves start
-    where the first one ended, if the solver can (`Solver.maximise_with_start`). A second derivative is refused.
-    # (*S, B, *E) -> (*S, B, *E)
+    where the first one ended, if the solver can (`Solver.optimise_with_start`). A second derivative is refused.
+
+    For costs and an oracle that minimises `y` is the minimiser, and the pullback that of the maximum at `-theta`: signs of the
+    step and of the pull turn round.  # (*S, B, *E) -> (*S, B, *E)
     """
     if isinstance(step, Tensor):
         step = step.detach()
+    if oracle.sense == "min":
+        step, scheme = -step, scheme._replace(pull=-scheme.pull)
     if torch.compiler.is_compiling() and not (theta.requires_grad and torch.is_grad_enabled()):
         return oracle(theta)  # the compiler confuses the arguments of a Function with no gradient to give
     if theta.requires_grad and not is_transformed():

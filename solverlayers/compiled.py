@@ -41,7 +41,9 @@ def needs_operator(solver: Solver) -> bool:
 def solve(oracle: Oracle, parts: tuple[Tensor, ...], tensors: tuple[Tensor, ...]) -> tuple[Tensor, Tensor | None]:
     """Packed solutions and the mask of failed instances, by the operator.  # ((B, *E), ...) -> (B, *E), (B,)"""
     names = ",".join(oracle.names)
-    y, failed = torch.ops.solverlayers.solve(id(oracle.solver), names, oracle.on_failure, list(parts), list(tensors))
+    y, failed = torch.ops.solverlayers.solve(
+        id(oracle.solver), names, oracle.on_failure, oracle.sense == "max", list(parts), list(tensors)
+    )
     return y, None if oracle.on_failure == "raise" else failed
 
 
@@ -57,10 +59,12 @@ def log_failures(solver: Solver, failed: Tensor) -> int:
 @torch.library.custom_op(
     "solverlayers::solve",
     mutates_args=(),
-    schema="(int solver, str names, str on_failure, Tensor[] parts, Tensor[] tensors) -> (Tensor, Tensor)",
+    schema="(int solver, str names, str on_failure, bool gains, Tensor[] parts, Tensor[] tensors) -> (Tensor, Tensor)",
     **_tags,
 )
-def _operator(solver: int, names: str, on_failure: str, parts: list[Tensor], tensors: list[Tensor]) -> tuple[Tensor, Tensor]:
+def _operator(
+    solver: int, names: str, on_failure: str, gains: bool, parts: list[Tensor], tensors: list[Tensor]
+) -> tuple[Tensor, Tensor]:
     from .oracle import OnFailure, Oracle
 
     if solver not in _alive:
@@ -70,7 +74,7 @@ def _operator(solver: int, names: str, on_failure: str, parts: list[Tensor], ten
         )
     assert on_failure in get_args(OnFailure)
     instance = dict(zip(names.split(","), tensors)) if names else {}
-    oracle = Oracle(_alive[solver], instance, _shapes(parts), on_failure)  # type: ignore[arg-type]
+    oracle = Oracle(_alive[solver], instance, _shapes(parts), on_failure, gains)  # type: ignore[arg-type]
     y, failed = oracle.solve(tuple(parts), tuple(tensors))
     if failed is None:
         failed = torch.zeros(len(y), dtype=torch.bool, device=y.device)
@@ -81,7 +85,9 @@ def _operator(solver: int, names: str, on_failure: str, parts: list[Tensor], ten
 
 
 @_operator.register_fake
-def _(solver: int, names: str, on_failure: str, parts: list[Tensor], tensors: list[Tensor]) -> tuple[Tensor, Tensor]:
+def _(
+    solver: int, names: str, on_failure: str, gains: bool, parts: list[Tensor], tensors: list[Tensor]
+) -> tuple[Tensor, Tensor]:
     first = parts[0]
     shape = first.shape if len(parts) == 1 else (len(first), sum(math.prod(part.shape[1:]) for part in parts))
     return first.new_empty(shape), first.new_empty(len(first), dtype=torch.bool)

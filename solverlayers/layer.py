@@ -122,7 +122,8 @@ class SolverLayer(nn.Module):
     def _prepare(self, scores: tuple[Tensor, ...], instance: dict[str, Tensor]) -> tuple[Oracle, Tensor]:
         self._check_data(instance)
         shapes = tuple(s.shape[1:] for s in scores) if len(scores) > 1 else ()
-        oracle = Oracle(self.solver, instance, shapes, self.on_failure)
+        turns = not self.rule.either_sense or self.noise is not None  # noise is added to what is maximised
+        oracle = Oracle(self.solver, instance, shapes, self.on_failure, turns)
         theta = oracle.pack(scores)
         if oracle.mask is not None:
             theta = torch.where(oracle.mask, theta, 0)  # garbage in the padding goes no further, nor does a gradient

@@ -13,7 +13,7 @@ from .autograd import solve
 from .errors import InstanceError
 from .noise import Draw, Seeded
 from .samples import Samples, mean_and_record
-from .solver import Solver, check_answer, inner, packed
+from .solver import Sense, Solver, check_answer, inner, packed
 
 OnFailure = Literal["raise", "skip", "last"]
 _HALF = (torch.float16, torch.bfloat16)
@@ -23,9 +23,10 @@ _SIGN = {"max": 1.0, "min": -1.0}
 class Oracle:
     """`theta -> argmax_y <theta, y>` over the solutions of the instances.
 
-    Always a maximum (a cost is a negative score), never differentiable, and happy with any number of sample dimensions in
-    front of the batch. Rules see an oracle and one tensor, nothing else. Several score tensors are packed into one vector per
-    instance, so `event_dim` is then 1.
+    A maximum (a cost is a negative score), never differentiable, and happy with any number of sample dimensions in front of the
+    batch. Rules see an oracle and one tensor, nothing else. Several score tensors are packed into one vector per instance, so
+    `event_dim` is then 1. With `turns=False`, for rules that say `either_sense`, `theta` are the scores as the solver takes
+    them, and a minimum is sought where they are costs.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Oracle:
         instance: dict[str, Tensor] | None = None,
         shapes: tuple[torch.Size, ...] = (),
         on_failure: OnFailure = "raise",
+        turns: bool = True,
     ):
         if on_failure not in get_args(OnFailure):
             raise ValueError(f'on_failure={on_failure!r}; use one of "raise", "skip", "last".')
@@ -42,7 +44,10 @@ class Oracle:
         self.tensors = tuple((instance or {}).values())
         if solver.sense not in _SIGN:
             raise ValueError(f"{type(solver).__name__}: sense is {solver.sense!r}; it is 'max' for gains and 'min' for costs.")
-        self.sign = _SIGN[solver.sense]
+        self.sense: Sense = "max" if turns else solver.sense
+        """Whether `theta` are gains or costs."""
+        self.sign = _SIGN[solver.sense] if turns else 1.0
+        """What makes `theta` of scores."""
         self.event_dim = 1 if len(shapes) > 1 else solver.event_dim
         self.failed: Tensor | None = None  # (B,), filled by solves while `on_failure` is not "raise"
         self.restarts = False
@@ -59,7 +64,7 @@ class Oracle:
         return self.instance["mask"].bool() if "mask" in self.names and len(self.shapes) < 2 else None
 
     def pack(self, parts: tuple[Tensor, ...]) -> Tensor:
-        """Score tensors as one tensor `theta` to maximise.  # ((B, *E1), (B, *E2), ...) -> (B, *E)"""
+        """Score tensors as one tensor `theta`.  # ((B, *E1), (B, *E2), ...) -> (B, *E)"""
         theta = parts[0] if len(parts) == 1 else packed(parts)
         return theta if self.sign > 0 else -theta
 
@@ -155,22 +160,25 @@ class Oracle:
         return out, failed
 
     def _run(self, parts: tuple[Tensor, ...], instance: dict[str, Tensor], restarts: bool) -> Tensor:
-        y = self._restart(parts, instance) if restarts else self.solver.maximise(*parts, **instance)
+        y = self._restart(parts, instance) if restarts else self._anew(parts, instance)
         check_answer(self.solver, parts, y)
         ys = y if isinstance(y, tuple) else (y,)
         return ys[0] if len(ys) == 1 else packed(ys)
 
     def _restart(self, parts: tuple[Tensor, ...], instance: dict[str, Tensor]) -> Tensor:
-        """The first time `solver.maximise`, noting where it ended; after that the same, started there."""
+        """The first time `_anew`, noting where it ended; after that the same, started there."""
         if self._start is None:
-            y, self._start = self.solver.maximise_with_start(*parts, **instance)
+            y, self._start = self.solver.optimise_with_start(*parts, sense=self.sense, **instance)
             return y
         start, count = self._start, len(parts[0])
         if not len(start) or count % len(start):
-            return self.solver.maximise(*parts, **instance)
+            return self._anew(parts, instance)
         if count > len(start):
             start = start.repeat(count // len(start), *[1] * (start.ndim - 1))
-        return self.solver.maximise(*parts, **instance, warm_start=start)
+        return self._anew(parts, {**instance, "warm_start": start})
+
+    def _anew(self, parts: tuple[Tensor, ...], instance: dict[str, Tensor]) -> Tensor:
+        return self.solver.optimise(*parts, sense=self.sense, **instance)
 
     def tangent(self, direction: Tensor) -> Tensor:
         """`direction` projected on the span of differences of solutions.  # (*S, B, *E) -> (*S, B, *E)"""

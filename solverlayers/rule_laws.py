@@ -292,6 +292,23 @@ def _state(t: RuleTrial) -> None:
         t.fail("a layer that loads the state of another gives another gradient.")
 
 
+def _senses(t: RuleTrial) -> None:
+    """What a rule that says `either_sense` gives for costs is what it gives for them turned into gains."""
+    if not t.rule.either_sense or t.solver.sense == "max":
+        return
+    results = []
+    for turns in (True, False):
+        x = t.scores.clone().requires_grad_()
+        oracle = Oracle(t.solver, t.instance, turns=turns)
+        theta = oracle.pack((x if oracle.mask is None else torch.where(oracle.mask, x, 0),))
+        torch.manual_seed(_SEED)
+        y = copy.deepcopy(t.layer.rule)(oracle, theta)
+        results.append((y, torch.autograd.grad((y * t.weights).sum(), x)[0]))
+    (y, g), (other_y, other_g) = results
+    t.close(other_y, y, "solutions for costs and for the same costs turned differ")
+    t.close(other_g, g, "the gradients of costs and of the same costs turned differ")
+
+
 def _repr(t: RuleTrial) -> None:
     if not repr(t.rule).startswith(f"{type(t.rule).__name__}("):
         t.fail(f"repr is {t.rule!r}; it is the constructor call.")
@@ -312,6 +329,7 @@ RULE_LAWS: dict[str, Callable[[RuleTrial], None]] = {
     "vmap": _vmap,
     "jacrev": _jacrev,
     "second derivative": _second,
+    "senses": _senses,
     "copies": _copies,
     "state": _state,
     "repr": _repr,

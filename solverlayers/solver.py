@@ -59,7 +59,9 @@ def packed(parts: Iterable[Tensor]) -> Tensor:
     return torch.cat([part.flatten(1) for part in parts], 1)
 
 
-SHORT_WAYS = ("maximise", "maximise_with_start", "maximise_samples")
+Sense = Literal["max", "min"]
+"""Whether scores are gains or costs."""
+SHORT_WAYS = ("optimise", "optimise_with_start", "maximise_samples")
 """The ways in which layers ask a solver, which may answer them without `solve`."""
 
 
@@ -73,7 +75,7 @@ class Solver(ABC):
     Subclasses define `solve`; the other methods are facts with safe defaults. Ties go to the lowest index.
     """
 
-    sense: ClassVar[Literal["max", "min"]] = "max"
+    sense: ClassVar[Sense] = "max"
     """Whether scores are gains or costs."""
     event_dim: ClassVar[int] = 1
     """How many trailing dimensions of the scores belong to one instance."""
@@ -109,28 +111,35 @@ class Solver(ABC):
     def solve(self, *scores: Tensor, **instance: Tensor) -> Tensor:
         """The solutions of a batch of instances, in the shape of `scores`.  # (B, *E) -> (B, *E)"""
 
-    def maximise(self, *theta: Tensor, **instance: Tensor) -> Tensor:
-        """`argmax <theta, y>`, which is what layers ask for: costs are `-theta`, clipped to what the solver accepts.
+    def optimise(self, *scores: Tensor, sense: Sense | None = None, **instance: Tensor) -> Tensor:
+        """`solve` at the nearest scores that the solver accepts (see `clip`), which is what layers ask for.
 
-        A solver may override it to spare itself the copies; a class that defines `solve` or `clip` anew has this one again.
-        # (B, *E) -> (B, *E)
+        `sense` says what the scores are, gains ("max") or costs ("min"), and turns them where the solver takes the other; None
+        for what it takes. A solver may override it to spare itself the copies; a class that defines `solve` or `clip` anew has
+        this one again.  # (B, *E) -> (B, *E)
         """
-        scores = [self.clip(part if self.sense == "max" else -part) for part in theta]
-        self.check(*scores, **instance)
-        return self.solve(*scores, **instance)
+        own = [self.clip(self._own(part, sense)) for part in scores]
+        self.check(*own, **instance)
+        return self.solve(*own, **instance)
 
-    def maximise_with_start(self, *theta: Tensor, **instance: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What `maximise` returns, and what `maximise(..., warm_start=)` takes to solve similar scores faster, if anything.
+    def optimise_with_start(
+        self, *scores: Tensor, sense: Sense | None = None, **instance: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """What `optimise` returns, and what `optimise(..., warm_start=)` takes to solve similar scores faster, if anything.
 
         A start has leading dimension `B`, and `finite_difference` hands its second solve the start of the first one. It changes
         no solution; of several that are optimal it may lead to another, where the class says so.
         """
-        return self.maximise(*theta, **instance), None
+        return self.optimise(*scores, sense=sense, **instance), None
+
+    def _own(self, part: Tensor, sense: Sense | None) -> Tensor:
+        """What is given in some sense as the solver takes it."""
+        return part if sense in (None, self.sense) else -part
 
     def maximise_samples(self, samples: Samples, **instance: Tensor) -> bool:
         """Fills in the mean of `argmax <theta + sigma z_s, y>` over samples, without tensors of the size of all of them.
 
-        False where the solver has no such way, or an instance cannot be solved; `maximise`, of all samples, then takes over.
+        False where the solver has no such way, or an instance cannot be solved; `optimise`, of all samples, then takes over.
         """
         return False
 

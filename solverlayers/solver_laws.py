@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .errors import InstanceError
 from .oracle import Oracle
-from .solver import Solver, inner
+from .solver import Sense, Solver, inner
 
 Vertices = Callable[..., Tensor]
 """From one instance's data, by keyword and without batch dimension, to all its solutions `(V, *E)`."""
@@ -353,23 +353,30 @@ def _info(t: SolverTrial) -> None:
             t.fail(f"instance {b} is called optimal, but its bound is {info.bound[b]:.9g}, not {info.objective[b]:.9g}.")
 
 
+def _senses(t: SolverTrial) -> None:
+    """Gains are solved as the costs that they are when turned, and the other way round."""
+    other: Sense = "min" if t.solver.sense == "max" else "max"
+    y = t.solve(t.scores)
+    t.same(t.solver.optimise(t.scores, sense=None, **t.instance), y, "`optimise` and `solve` differ")
+    turned = t.solver.optimise(-t.scores, sense=other, **t.instance)
+    t.same(turned, y, f'`optimise(-scores, sense="{other}")` and `solve` differ')
+
+
 def _starts(t: SolverTrial) -> None:
     """Solving similar scores from where a solve ended is as good as solving them anew."""
     if "warm_start" in t.instance:
         return
-    sign = 1 if t.solver.sense == "max" else -1
-    theta = sign * t.scores
-    y, start = t.solver.maximise_with_start(theta, **t.instance)
-    t.same(y, t.solve(t.scores), "`maximise_with_start` and `solve` differ")
+    y, start = t.solver.optimise_with_start(t.scores, sense=None, **t.instance)
+    t.same(y, t.solve(t.scores), "`optimise_with_start` and `solve` differ")
     if start is None:
         return
     if len(start) != t.batch:
         t.fail(f"the start has shape {tuple(start.shape)}; its first dimension is the batch of {t.batch}.")
     for move in (0.0, 0.01, 1.0):
-        moved = torch.where(theta.isfinite(), theta + move * torch.randn_like(theta), theta)
-        scores = t.solver.clip(sign * moved)
+        moved = t.solver.clip(torch.where(t.scores.isfinite(), t.scores + move * torch.randn_like(t.scores), t.scores))
         anew, again = (
-            t.objective(scores, t.solver.maximise(moved, **t.instance, **more)) for more in ({}, {"warm_start": start})
+            t.objective(moved, t.solver.optimise(moved, sense=None, **t.instance, **more))
+            for more in ({}, {"warm_start": start})
         )
         _close(t, again, anew, "from a start and anew, objectives differ", t.tolerance)
 
@@ -412,6 +419,7 @@ SOLVER_LAWS: dict[str, Callable[[SolverTrial], None]] = {
     "padding": _padding,
     "refusals": _refusals,
     "info": _info,
+    "senses": _senses,
     "starts": _starts,
     "pickle": _pickle,
     "repr": _repr,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from solverlayers.errors import InfeasibleError, InstanceError, first_instance
 from solverlayers.samples import Samples
-from solverlayers.solver import Solution, Solver, inner
+from solverlayers.solver import Sense, Solution, Solver, inner
 
 from . import augmenting_paths
 from .assignment_bounds import proved_bound, rounding
@@ -67,14 +67,14 @@ class BipartiteMatching(Solver):
         skip_columns: Tensor | None = None,
         warm_start: Tensor | None = None,
         duals: bool = False,
-        maximize: bool | None = None,
+        sense: Sense | None = None,
     ) -> Matching:
         """Matchings by the compiled kernel, or in torch where it cannot serve.  # (B, n, m) -> Matching"""
         native = self._checked(scores, mask)
         backend = kernel if scores.numel() and usable(scores) else augmenting_paths
         skip_rows = None if skip_rows is None else skip_rows.to(scores.device, torch.float64)
-        maximize = self.sense == "max" if maximize is None else maximize
-        matching = backend.assign(native, maximize, mask, skip_rows, skip_columns, warm_start, duals)
+        maximise = (sense or self.sense) == "max"
+        matching = backend.assign(native, maximise, mask, skip_rows, skip_columns, warm_start, duals)
         if matching.status is not None:
             self._fail(matching.status, scores, mask)
         return matching if native.dtype == scores.dtype else matching._replace(solution=matching.solution.to(scores.dtype))
@@ -157,28 +157,32 @@ class CompleteAssignment(BipartiteMatching):
             warm_start = self._checked_start(scores, warm_start)
         return self._match(scores, mask, warm_start=warm_start).solution
 
-    # The kernel takes costs and gains alike, so theta need not be turned into costs. Duals turn with it, which are few.
+    # The kernel takes costs and gains alike, so scores need not be turned. Duals turn with them, which are few.
 
-    def maximise(self, theta: Tensor, mask: Tensor | None = None, warm_start: Tensor | None = None) -> Tensor:
-        """Optimal matchings for gains `theta`.  # (B, n, m), (B, n, m), (B, m) -> (B, n, m)"""
+    def optimise(
+        self, scores: Tensor, mask: Tensor | None = None, warm_start: Tensor | None = None, *, sense: Sense | None = None
+    ) -> Tensor:
+        """Optimal matchings, for costs or gains.  # (B, n, m), (B, n, m), (B, m) -> (B, n, m)"""
         given = {"mask": mask, "warm_start": warm_start}
-        self.check(theta, **{name: tensor for name, tensor in given.items() if tensor is not None})
+        self.check(scores, **{name: tensor for name, tensor in given.items() if tensor is not None})
         if warm_start is not None:
-            warm_start = self._turned(self._checked_start(theta, warm_start))
-        return self._match(theta, mask, warm_start=warm_start, maximize=True).solution
+            warm_start = self._own(self._checked_start(scores, warm_start), sense)
+        return self._match(scores, mask, warm_start=warm_start, sense=sense).solution
 
-    def maximise_with_start(self, theta: Tensor, **instance: Tensor) -> tuple[Tensor, Tensor | None]:
+    def optimise_with_start(
+        self, scores: Tensor, *, sense: Sense | None = None, **instance: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
         """The same, and their duals of columns for the kernel to start from.  # (B, n, m) -> (B, n, m), (B, m)"""
-        n, m = theta.shape[1:]
+        n, m = scores.shape[1:]
         mask = instance.get("mask")
-        if n != m or n <= kernel.SMALL or not len(theta) or not usable(theta):  # where a start is of no use
-            return super().maximise_with_start(theta, **instance)
-        self.check(theta, **instance)
-        matching = kernel.assign(self._checked(theta, mask), True, mask, start=True)
+        if n != m or n <= kernel.SMALL or not len(scores) or not usable(scores):  # where a start is of no use
+            return super().optimise_with_start(scores, sense=sense, **instance)
+        self.check(scores, **instance)
+        matching = kernel.assign(self._checked(scores, mask), (sense or self.sense) == "max", mask, start=True)
         if matching.status is not None:
-            self._fail(matching.status, theta, mask)
+            self._fail(matching.status, scores, mask)
         assert matching.start is not None
-        return matching.solution.to(theta.dtype), self._turned(matching.start)
+        return matching.solution.to(scores.dtype), self._own(matching.start, sense)
 
     def maximise_samples(self, samples: Samples, mask: Tensor | None = None, warm_start: Tensor | None = None) -> bool:
         if warm_start is not None:  # one for each instance, to start all its samples from
@@ -190,13 +194,9 @@ class CompleteAssignment(BipartiteMatching):
         begin, left = samples.start, None
         if samples.keeps_start and begin is None and n == m and n > kernel.SMALL:
             left = torch.empty(samples.draw.samples * len(samples.theta), m, dtype=torch.float64)
-        solved = samples.fill("assignment", mask, None if begin is None else self._turned(begin), left, n, m)
-        samples.start = begin if left is None else self._turned(left)
+        solved = samples.fill("assignment", mask, None if begin is None else self._own(begin, "max"), left, n, m)
+        samples.start = begin if left is None else self._own(left, "max")
         return solved
-
-    def _turned(self, duals: Tensor) -> Tensor:
-        """Duals of `theta` as those of the scores, and the other way round."""
-        return duals if self.sense == "max" else -duals
 
     def solve_with_info(self, scores: Tensor, **instance: Tensor) -> Solution:
         """Optimal matchings with duals `rows (B, n)` and `columns (B, m)` that certify them.  # (B, n, m) -> Solution

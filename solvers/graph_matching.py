@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from solverlayers.arguments import check_counts
-from solverlayers.solver import Solution, packed
+from solverlayers.solver import Sense, Solution, packed
 
 from .lawler_matching import LawlerMatching
 from .searched_matching import SearchedMatching
@@ -97,10 +97,10 @@ class ExactGraphMatching(GraphMatching):
             self._time_out(found.status, packed(y))
         return y
 
-    def maximise_with_start(self, *theta: Tensor, **instance: Tensor) -> tuple[Any, Tensor | None]:
-        """What `maximise` returns, and the scores with it as a start.  # -> (B, n, m), (B, E1, E2) and (B, 2, n m + E1 E2)"""
-        y: Any = self.maximise(*theta, **instance)
-        return y, self._start(theta, y)
+    def optimise_with_start(self, *scores: Tensor, sense: Sense | None = None, **instance: Tensor) -> tuple[Any, Tensor | None]:
+        """What `optimise` returns, and the scores with it as a start.  # -> (B, n, m), (B, E1, E2) and (B, 2, n m + E1 E2)"""
+        y: Any = self.optimise(*scores, sense=sense, **instance)
+        return y, self._start(scores, sense, y)
 
     def solve_with_info(self, *scores: Tensor, **instance: Tensor) -> Solution:
         """Optimal matchings; `solution` is the tuple."""

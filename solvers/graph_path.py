@@ -14,7 +14,7 @@ from .common import check_mask
 from .graph import Graph, check_edges, check_graph, check_nodes, count_nodes, nodes_of_instances
 from .kernels import graph_path as kernel
 from .kernels import usable
-from .kernels.grid_path import Paths
+from .kernels.grid_path import Paths, Reading
 from .path_family import ShortestPath
 
 NOT_CONNECTED = "The graph is not connected there, or the mask or infinite costs take edges away that a path needs."
@@ -62,7 +62,7 @@ class GraphShortestPath(ShortestPath):
         self,
         scores: Tensor,
         distances: bool,
-        gains: bool,
+        reading: Reading,
         mask: Tensor | None = None,
         source: Tensor | None = None,
         target: Tensor | None = None,
@@ -77,7 +77,7 @@ class GraphShortestPath(ShortestPath):
             if source is not None or target is not None:
                 self._check_nodes(self.graph.nodes, start, end)
             order = self._order(warm_start, scores, self.graph.nodes)
-            paths = shared_paths(self.graph, costs, start, end, mask, distances, order, gains)
+            paths = shared_paths(self.graph, costs, start, end, mask, distances, order, reading)
         else:
             assert edge_index is not None
             if warm_start is not None:
@@ -85,7 +85,7 @@ class GraphShortestPath(ShortestPath):
             edges = edge_index.long()
             nodes = self._count_nodes(edges, mask, start, end)
             given = costs, edges, nodes, self.directed, start, end, mask, distances
-            paths = kernel.find_own(*given, gains) if usable(scores) else graph_sweeps.find(*given)
+            paths = kernel.find_own(*given, reading) if usable(scores) else graph_sweeps.find(*given)
         return self._finish(paths, scores, mask, NOT_CONNECTED)
 
     def _node(self, name: str, given: Tensor | None, scores: Tensor) -> Tensor:
@@ -142,10 +142,10 @@ def shared_paths(
     mask: Tensor | None,
     distances: bool,
     order: Tensor | None,
-    gains: bool,
+    reading: Reading,
 ) -> Paths:
     """The cheapest paths in one graph, by the compiled kernel, or in torch where it cannot serve.  # (B, E) -> Paths"""
     if usable(costs):
-        return kernel.find(costs, graph.outgoing, graph.incoming, source, target, mask, distances, order, gains)
+        return kernel.find(costs, graph.outgoing, graph.incoming, source, target, mask, distances, order, reading)
     edges = graph.edges.to(costs.device).expand(len(costs), -1, -1)
     return graph_sweeps.find(costs, edges, graph.nodes, graph.directed, source, target, mask, distances)

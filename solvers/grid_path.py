@@ -18,7 +18,7 @@ from .graph import Graph, grid_graph
 from .graph_path import NOT_CONNECTED, in_order, shared_paths
 from .kernels import grid_path as kernel
 from .kernels import usable
-from .kernels.grid_path import Paths
+from .kernels.grid_path import Paths, Reading
 from .path_family import ShortestPath
 
 Cell = tuple[int, int]
@@ -81,7 +81,7 @@ class GridShortestPath(ShortestPath):
         self,
         scores: Tensor,
         distances: bool,
-        gains: bool,
+        reading: Reading,
         mask: Tensor | None = None,
         source: Tensor | None = None,
         target: Tensor | None = None,
@@ -93,7 +93,7 @@ class GridShortestPath(ShortestPath):
             )
         start, end = self._ends(scores, source, target)
         given = self._native(scores), self.neighbours, mask, start, end, distances
-        paths = kernel.find(*given, gains) if usable(scores) else grid_sweeps.find(*given)
+        paths = kernel.find(*given, reading) if usable(scores) else grid_sweeps.find(*given)
         return self._finish(paths, scores, mask, "Walls (`mask`, infinite costs) part them, or one of them is a wall.")
 
     def decode(self, y: Tensor, source: Tensor | None = None, **instance: Tensor) -> list[list[Cell]]:
@@ -154,7 +154,7 @@ class GridEdgeShortestPath(ShortestPath):
         self,
         scores: Tensor,
         distances: bool,
-        gains: bool,
+        reading: Reading,
         mask: Tensor | None = None,
         source: Tensor | None = None,
         target: Tensor | None = None,
@@ -168,7 +168,7 @@ class GridEdgeShortestPath(ShortestPath):
             )
         start, end = self._number("source", source, 0, scores), self._number("target", target, -1, scores)
         order = self._order(warm_start, scores, self.graph.nodes)
-        paths = shared_paths(self.graph, self._native(scores), start, end, mask, distances, order, gains)
+        paths = shared_paths(self.graph, self._native(scores), start, end, mask, distances, order, reading)
         return self._finish(paths, scores, mask, NOT_CONNECTED)
 
     def _number(self, name: str, cells: Tensor | None, default: int, like: Tensor) -> Tensor:

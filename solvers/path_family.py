@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from solverlayers.errors import InfeasibleError, InstanceError, first_instance
-from solverlayers.solver import Solution, Solver, inner
+from solverlayers.solver import Sense, Solution, Solver, inner
 
 from .kernels import usable
-from .kernels.grid_path import INVALID, UNREACHABLE, Paths
+from .kernels.grid_path import INVALID, UNREACHABLE, Paths, Reading
 
 _NATIVE = (torch.float32, torch.float64)
 
@@ -36,21 +36,23 @@ class ShortestPath(Solver):
         return scores.clamp_min(0)
 
     def solve(self, scores: Tensor, **instance: Tensor) -> Tensor:
-        return self._paths(scores, False, False, **instance).solution
+        return self._paths(scores, False, Reading.COSTS, **instance).solution
 
     # The kernels turn gains into costs and clip them as they read them.
 
-    def maximise(self, theta: Tensor, **instance: Tensor) -> Tensor:
-        """Paths of greatest sum, as every solver's.  # (B, *E) -> (B, *E)"""
-        return self.maximise_with_start(theta, **instance)[0]
+    def optimise(self, scores: Tensor, *, sense: Sense | None = None, **instance: Tensor) -> Tensor:
+        """The cheapest paths, at clipped costs or gains.  # (B, *E) -> (B, *E)"""
+        return self.optimise_with_start(scores, sense=sense, **instance)[0]
 
-    def maximise_with_start(self, theta: Tensor, **instance: Tensor) -> tuple[Tensor, Tensor | None]:
+    def optimise_with_start(
+        self, scores: Tensor, *, sense: Sense | None = None, **instance: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
         """The same, and the order of nodes, one for all, in which the kernel found them, if there is one.  # (B, nodes)"""
-        if not usable(theta):
-            return super().maximise(theta, **instance), None
-        self.check(theta, **instance)
-        paths = self._paths(theta, False, True, **instance)
-        return paths.solution, None if paths.order is None else paths.order.expand(len(theta), -1)
+        if not usable(scores):
+            return super().optimise(scores, sense=sense, **instance), None
+        self.check(scores, **instance)
+        paths = self._paths(scores, False, Reading.GAINS if sense == "max" else Reading.CLIPPED_COSTS, **instance)
+        return paths.solution, None if paths.order is None else paths.order.expand(len(scores), -1)
 
     def solve_with_info(self, scores: Tensor, **instance: Tensor) -> Solution:
         """The paths, with their lengths as bounds and potentials that prove them.
@@ -60,7 +62,7 @@ class ShortestPath(Solver):
         """
         with torch.no_grad():
             self.check(scores, **instance)
-            paths = self._paths(scores, True, False, **instance)
+            paths = self._paths(scores, True, Reading.COSTS, **instance)
             assert paths.distances is not None
             objective = inner(scores, paths.solution, self.event_dim)
             optimal = torch.ones(len(scores), dtype=torch.bool, device=scores.device)
@@ -68,8 +70,8 @@ class ShortestPath(Solver):
             return Solution(paths.solution, objective, optimal, bound, {"potential": paths.distances})
 
     @abstractmethod
-    def _paths(self, scores: Tensor, distances: bool, gains: bool, **instance: Tensor) -> Paths:
-        """The paths, with the distances if they are asked for; the kernels take gains, too.  # (B, *E) -> Paths"""
+    def _paths(self, scores: Tensor, distances: bool, reading: Reading, **instance: Tensor) -> Paths:
+        """The paths, with the distances if they are asked for; only kernels read other than costs.  # (B, *E) -> Paths"""
 
     def _check_nan(self, scores: tuple[Tensor, ...], instance: dict[str, Tensor]) -> None:
         """Nothing yet: NaN is no cost that the algorithms accept, which saves a pass over the scores."""
@@ -81,7 +83,7 @@ class ShortestPath(Solver):
         if warm_start.shape != (len(scores), nodes) or warm_start.is_floating_point():
             raise ValueError(
                 f"{type(self).__name__}: `warm_start` is {warm_start.dtype} of shape {tuple(warm_start.shape)}; it needs to be "
-                f"nodes in order, integers of shape {(len(scores), nodes)}, as `maximise_with_start` returns them."
+                f"nodes in order, integers of shape {(len(scores), nodes)}, as `optimise_with_start` returns them."
             )
         return warm_start[0].int()
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from solverlayers.errors import InfeasibleError, InstanceError, SolverTimeoutError, first_instance
-from solverlayers.solver import Solution, Solver, inner
+from solverlayers.solver import Sense, Solution, Solver, inner
 
 from .common import check_seconds, greatest_gain, remove_mean
 from .edge_family import native
@@ -85,10 +85,12 @@ class ProgramSolver(Solver):
         self._refuse_stopped(found, scores)
         return found.y
 
-    def maximise_with_start(self, *theta: Tensor, **instance: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What `maximise` returns, and the scores with it as a start.  # (B, *E) -> (B, *E), (B, 2, *E)"""
-        y = self.maximise(*theta, **instance)
-        return y, torch.stack([theta[0] if self.sense == "max" else -theta[0], y], 1)
+    def optimise_with_start(
+        self, *scores: Tensor, sense: Sense | None = None, **instance: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """What `optimise` returns, and the scores with it as a start.  # (B, *E) -> (B, *E), (B, 2, *E)"""
+        y = self.optimise(*scores, sense=sense, **instance)
+        return y, torch.stack([self._own(scores[0], sense), y], 1)
 
     def solve_with_info(self, scores: Tensor, **instance: Tensor) -> Solution:
         """The best solutions, or those found in time, with the bounds that the engine proves.  # (B, *E) -> Solution"""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from solverlayers.arguments import check_counts
-from solverlayers.solver import Solution, inner
+from solverlayers.solver import Sense, Solution, inner
 
 from .assignment import CompleteAssignment
 from .augmenting_paths import real_lines
@@ -156,10 +156,12 @@ class ExactQuadraticAssignment(QuadraticAssignment):
             self._time_out(found.status, y)
         return y
 
-    def maximise_with_start(self, *theta: Tensor, **instance: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What `maximise` returns, and the scores with it as a start.  # (B, n, m) -> (B, n, m), (B, 2, n m)"""
-        y = self.maximise(*theta, **instance)
-        return y, self._start(theta, y)
+    def optimise_with_start(
+        self, *scores: Tensor, sense: Sense | None = None, **instance: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """What `optimise` returns, and the scores with it as a start.  # (B, n, m) -> (B, n, m), (B, 2, n m)"""
+        y = self.optimise(*scores, sense=sense, **instance)
+        return y, self._start(scores, sense, y)
 
     def solve_with_info(self, scores: Tensor, **instance: Tensor) -> Solution:
         """Optimal matchings.  # (B, n, m) -> Solution"""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from solverlayers.arguments import check_counts
 from solverlayers.errors import InstanceError, SolverTimeoutError, first_instance
-from solverlayers.solver import Solution, packed
+from solverlayers.solver import Sense, Solution, packed
 
 from . import graph_proof, graph_search
 from .assignment import BipartiteMatching, CompleteAssignment
@@ -151,10 +151,9 @@ class SearchedMatching(QuadraticMatching):
         partners[unsettled] = proof.partners
         return Search(partners, None if proof.status is None else of_all(proof.status))
 
-    def _start(self, theta: tuple[Tensor, ...], y: Tensor | tuple[Tensor, ...]) -> Tensor:
+    def _start(self, scores: tuple[Tensor, ...], sense: Sense | None, y: Tensor | tuple[Tensor, ...]) -> Tensor:
         """Scores and their best matchings, all of one length.  # (B, *E), (B, *E) -> (B, 2, N)"""
-        sign = 1 if self.sense == "max" else -1
-        return torch.stack([sign * packed(theta), packed(y if isinstance(y, tuple) else (y,))], 1)
+        return torch.stack([self._own(packed(scores), sense), packed(y if isinstance(y, tuple) else (y,))], 1)
 
     def _time_out(self, status: Tensor, incumbent: Tensor) -> None:
         late = status == LIMIT

@@ -127,7 +127,7 @@ def starts(solver: Solver) -> str:
 
 
 def _says_where(solver: Solver) -> bool:
-    own = type(solver).maximise_with_start is not Solver.maximise_with_start
+    own = type(solver).optimise_with_start is not Solver.optimise_with_start
     return own and (not isinstance(solver, Wrapper) or _says_where(solver.solver))
 
 

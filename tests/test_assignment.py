@@ -582,7 +582,7 @@ def test_a_start_changes_no_solution(solver, kind):
             else {}
         )
         theta = scores if solver.sense == "max" else -scores
-        y, start = solver.maximise_with_start(theta, **instance)
+        y, start = solver.optimise_with_start(theta, sense="max", **instance)
         assert torch.equal(y, solver(scores, **instance))
         if start is None:
             start = torch.randn(12, n, generator=g).double()
@@ -597,7 +597,7 @@ def test_a_start_saves_time():
     """The second solve of a finite difference, on costs with structure: a third of the time or less, asserted at two thirds."""
     g = generator(8)
     scores = torch.randn(16, 80, 4, generator=g) @ torch.randn(16, 4, 80, generator=g)
-    start = Assignment().maximise_with_start(-scores)[1]
+    start = Assignment().optimise_with_start(scores)[1]
     moved = scores + 0.01 * torch.randn(scores.shape, generator=g)
 
     def seconds(**instance):

@@ -95,7 +95,7 @@ def programs(engine):
 
 
 def without_starts(monkeypatch):
-    monkeypatch.setattr(Oracle, "_restart", lambda self, parts, instance: self.solver.maximise(*parts, **instance))
+    monkeypatch.setattr(Oracle, "_restart", Oracle._anew)
 
 
 def pass_through(solver, rule, scores, targets, on_failure="raise", **instance):
@@ -188,7 +188,7 @@ def test_linear_programs_and_masks_settle_too():
     ):
         instance = {} if mask is None else {"mask": mask}
         scores = rand(5, 6, seed=4)
-        y, start = solver.maximise_with_start(scores, **instance)
+        y, start = solver.optimise_with_start(scores, sense="max", **instance)
         solver.engine.starts.clear()
         moved = scores + torch.where(y == 1, 0.5, 0) - torch.where(y == 0, 0.5, 0)
         assert torch.equal(solver(moved, warm_start=start, **instance), y)
@@ -203,7 +203,7 @@ def test_ties_stay_optimal():
     """Of several best solutions a start may lead to another one, no better and no worse."""
     solver = knapsack(CPSAT())
     scores = torch.randint(0, 3, (20, 8), generator=generator(5)).double()
-    start = solver.maximise_with_start(scores)[1]
+    start = solver.optimise_with_start(scores, sense="max")[1]
     moved = scores + torch.randint(-1, 2, scores.shape, generator=generator(6))
     y, cold = solver(moved, warm_start=start), solver(moved)
     assert torch.equal((moved * y).sum(1), (moved * cold).sum(1))
@@ -237,8 +237,8 @@ def test_empty_batches():
     ):
         (y,), (grad,) = pass_through(solver, Blackbox(1.0), [torch.zeros(shape)], [torch.zeros(shape)], **instance)
         assert y.shape == grad.shape == shape
-        start = solver.maximise_with_start(torch.zeros(shape), **instance)[1]
-        assert solver.maximise(torch.ones(shape), **instance, warm_start=start).shape == shape
+        start = solver.optimise_with_start(torch.zeros(shape), sense="max", **instance)[1]
+        assert solver.optimise(torch.ones(shape), sense="max", **instance, warm_start=start).shape == shape
 
 
 def test_failures_and_starts(monkeypatch):
@@ -272,21 +272,21 @@ def test_incumbents_are_no_starts():
     """What a time limit cuts short is not proved, so it settles nothing."""
     solver, scores = knapsack(Slow(CPSAT())), rand(3, 8)
     with pytest.raises(SolverTimeoutError):
-        solver.maximise_with_start(scores)
+        solver.optimise_with_start(scores, sense="max")
     y = knapsack(CPSAT())(scores)
     solver.engine.starts.clear()
     pass_through(solver, Blackbox(0.3), [scores], [y], "last")
     assert len(solver.engine.starts) == 6
-    assert Timed(solver, 1.0).maximise_with_start(scores)[1] is None
+    assert Timed(solver, 1.0).optimise_with_start(scores, sense="max")[1] is None
 
 
 def test_wrappers_hand_starts_on(monkeypatch):
     solver, scores = knapsack(CPSAT()), [rand(9, 8, seed=3)]
     targets = nearly(solver, scores)
-    y, start = solver.maximise_with_start(*scores)
+    y, start = solver.optimise_with_start(*scores, sense="max")
     with joblib.parallel_config(backend="threading"):
         for wrapper in (Async(solver), Parallel(solver, workers=2), Parallel(solver, workers=1), Async(Parallel(solver, 2))):
-            ours, handed = wrapper.maximise_with_start(*scores)
+            ours, handed = wrapper.optimise_with_start(*scores, sense="max")
             assert torch.equal(ours, y)
             assert torch.equal(handed, start)
             expected = pass_through(solver, Blackbox(0.3), scores, targets)
@@ -294,7 +294,7 @@ def test_wrappers_hand_starts_on(monkeypatch):
         costs = [rand(6, 30, 30, seed=3)]
         both = (pass_through(s, Blackbox(0.3), costs, costs) for s in (Parallel(Assignment(), workers=2), Assignment()))
         assert_same(*both)
-    assert Cached(solver).maximise_with_start(*scores)[1] is None
+    assert Cached(solver).optimise_with_start(*scores, sense="max")[1] is None
 
 
 def matchings(partial):
@@ -331,7 +331,7 @@ def test_exact_matchings_keep_their_answers(partial, monkeypatch):
 def test_matchings_without_a_proof_are_named(monkeypatch):
     """Of a batch in which some instances are settled, those that run out of nodes."""
     solver, (scores, *_), instance = next(matchings(False))
-    start = solver.maximise_with_start(-scores, **instance)[1]
+    start = solver.optimise_with_start(scores, **instance)[1]
     moved = scores.clone()
     moved[[1, 4]] += 10 * rand(2, 5, 5)
     hasty = ExactQuadraticAssignment(nodes=0)
@@ -349,7 +349,7 @@ def test_matchings_without_a_proof_are_named(monkeypatch):
 def test_matchings_that_fail_are_named():
     """Of a batch in which some instances are settled, by their place in the whole of it."""
     solver, (scores, *_), instance = next(matchings(False))
-    start = solver.maximise_with_start(-scores, **instance)[1]
+    start = solver.optimise_with_start(scores, **instance)[1]
     moved = scores.clone()
     moved[3] += 10 * rand(5, 5)
     moved[[2, 5], 0, 0] = -torch.inf
@@ -366,13 +366,13 @@ def test_a_start_saves_time(kind):
     else:
         scores, flows, distances = assignment_data(8, 8, 8)
         solver, scores, instance = ExactQuadraticAssignment(), [-scores], {"flows": flows, "distances": distances}
-    y, start = solver.maximise_with_start(*scores, **instance)
+    y, start = solver.optimise_with_start(*scores, sense="max", **instance)
     target = torch.cat([y[:6], y[:2]])
     theta = scores[0] - 0.5 * (1 - 2 * target)
 
     def seconds(**more):
         begin = time.process_time()
-        solver.maximise(theta, **instance, **more)
+        solver.optimise(theta, sense="max", **instance, **more)
         return time.process_time() - begin
 
     times = [(seconds(warm_start=start), seconds()) for _ in range(5)]

@@ -472,15 +472,15 @@ def test_graphs_take_gains(backend, dtype):
         edge_index = graph.edges.expand(count, 2, -1)
         for extra in ({}, {"mask": mask}):
             y = solver((-theta).clamp_min(0), **extra)
-            assert torch.equal(solver.maximise(theta, **extra), y)
-            assert torch.equal(own.maximise(theta, edge_index=edge_index, **extra), y)
+            assert torch.equal(solver.optimise(theta, sense="max", **extra), y)
+            assert torch.equal(own.optimise(theta, sense="max", edge_index=edge_index, **extra), y)
         theta[count - 1, 11] = torch.nan
         for one, extra in ((solver, {}), (own, {"edge_index": edge_index})):
             with pytest.raises(InstanceError, match=f"^GraphShortestPath: instance {count - 1} has NaN scores") as error:
-                one.maximise(theta, **extra)
+                one.optimise(theta, sense="max", **extra)
             assert error.value.instances.tolist() == [b == count - 1 for b in range(count)]
             allowed = torch.ones_like(mask).index_fill(1, torch.tensor([11]), False)
-            assert one.maximise(theta, mask=allowed, **extra).any(1).all()
+            assert one.optimise(theta, sense="max", mask=allowed, **extra).any(1).all()
 
 
 @pytest.mark.parametrize("directed", [True, False])
@@ -496,7 +496,7 @@ def test_starts_change_nothing(backend, directed):
             )
             solver = GraphShortestPath(graph, source=0, target=39)
             costs = draw(family, (count, len(graph)), dtype, seed)
-            y, start = solver.maximise_with_start(-costs)
+            y, start = solver.optimise_with_start(costs)
             assert (start is None) == (backend == "torch" or count < 3)
             assert torch.equal(y, solver(costs))
             few, all_of_them = (y - y.roll(1, 1)).to(costs), draw("ties", costs.shape, dtype, seed + 1)
@@ -504,7 +504,7 @@ def test_starts_change_nothing(backend, directed):
                 expected = solver.solve_with_info(moved)
                 for warm_start in starts(graph, count, start, seed):
                     info = solver.solve_with_info(moved, warm_start=warm_start)
-                    assert torch.equal(solver.maximise(-moved, warm_start=warm_start), expected.solution)
+                    assert torch.equal(solver.optimise(moved, warm_start=warm_start), expected.solution)
                     assert torch.equal(info.solution, expected.solution)
                     assert torch.equal(info.duals["potential"], expected.duals["potential"])
 
@@ -512,11 +512,11 @@ def test_starts_change_nothing(backend, directed):
 def test_grids_take_starts(backend):
     solver = GridEdgeShortestPath(6, 5)
     costs = draw("ties", (9, len(solver.edges)))
-    y, start = solver.maximise_with_start(-costs)
+    y, start = solver.optimise_with_start(costs)
     assert torch.equal(y, solver(costs))
     for warm_start in starts(solver.graph, 9, start, 0):
         assert torch.equal(solver(costs, warm_start=warm_start), y)
-    assert GridShortestPath().maximise_with_start(-torch.ones(9, 3, 3))[1] is None
+    assert GridShortestPath().optimise_with_start(torch.ones(9, 3, 3))[1] is None
 
 
 def test_rules_use_starts(backend, monkeypatch):
@@ -539,7 +539,7 @@ def test_a_start_saves_time():
     graph = random_graph(6000, 36000, False, 1)
     solver = GraphShortestPath(graph, source=0, target=5999)
     costs = draw("uniform", (16, len(graph)), torch.float32)
-    y, start = solver.maximise_with_start(-costs)
+    y, start = solver.optimise_with_start(costs)
     moved = solver.clip(costs + 0.3 * (y - y.roll(1, 0)))
 
     def seconds(**instance):
@@ -766,13 +766,13 @@ ERRORS = [
         lambda: GraphShortestPath(TWO, source=0, target=2)(EDGES, warm_start=torch.zeros(2, 2, dtype=torch.long)),
         ValueError,
         "GraphShortestPath: `warm_start` is torch.int64 of shape (2, 2); it needs to be nodes in order, integers of shape "
-        "(2, 3), as `maximise_with_start` returns them.",
+        "(2, 3), as `optimise_with_start` returns them.",
     ),
     (
         lambda: GridEdgeShortestPath(1, 3)(EDGES, warm_start=torch.zeros(2, 3)),
         ValueError,
         "GridEdgeShortestPath: `warm_start` is torch.float32 of shape (2, 3); it needs to be nodes in order, integers of shape "
-        "(2, 3), as `maximise_with_start` returns them.",
+        "(2, 3), as `optimise_with_start` returns them.",
     ),
     (
         lambda: GraphShortestPath(source=0, target=2)(EDGES, edge_index=TWO.edges.expand(2, 2, 2), warm_start=EDGES.long()),

@@ -187,12 +187,19 @@ class Restarting(Broken):
     fault: str = "argmax"
     start: str = "ignored"
 
-    def maximise(self, theta, warm_start=None, **instance):
-        return warm_start if warm_start is not None and self.start == "trusted" else super().maximise(theta, **instance)
+    def optimise(self, scores, warm_start=None, **instance):
+        return warm_start if warm_start is not None and self.start == "trusted" else super().optimise(scores, **instance)
 
-    def maximise_with_start(self, theta, **instance):
-        y = self.maximise(-theta if self.start == "another" else theta, **instance)
+    def optimise_with_start(self, scores, **instance):
+        y = self.optimise(-scores if self.start == "another" else scores, **instance)
         return y, y[:1] if self.start == "one for all" else y
+
+
+class OneWay(Argmax):
+    """It takes gains for costs."""
+
+    def optimise(self, scores, sense=None, **instance):
+        return self.solve(scores, **instance)
 
 
 class Optimist(Argmax):
@@ -282,7 +289,8 @@ SOLVERS = [
     ("refusals", Gullible(), {}, "NaN scores in instance 4 are accepted; `check` raises InstanceError."),
     ("info", Optimist(), {}, "instance 0 is called optimal, but its bound is "),
     ("info", Careless(), {}, "`objective` is not <scores, y> + offset(y): instance 0 gives "),
-    ("starts", Restarting(start="another"), {}, "`maximise_with_start` and `solve` differ: instance 0 gives "),
+    ("senses", OneWay(), {}, '`optimise(-scores, sense="min")` and `solve` differ: instance 0 gives '),
+    ("starts", Restarting(start="another"), {}, "`optimise_with_start` and `solve` differ: instance 0 gives "),
     ("starts", Restarting(start="one for all"), {}, "the start has shape (1, 5); its first dimension is the batch of 5."),
     ("starts", Restarting(start="trusted"), {}, "from a start and anew, objectives differ: instance "),
     ("pickle", Unequal(), {}, "copied, Unequal() is not equal to itself. Make the class a frozen dataclass."),
@@ -437,6 +445,17 @@ def test_a_broken_rule_is_found(law, fault, options, text):
     expected = f"^Faulty with Argmax\\(\\) breaks the law '{law}': {re.escape(text)}"
     with pytest.raises(AssertionError, match=expected):
         check_rule(Faulty(fault), Argmax(), shape=(4,), **options)
+
+
+def test_a_rule_blind_to_the_sense_is_found():
+    class Blind(Rule):
+        either_sense = True
+
+        def forward(self, oracle, theta):
+            return replace_gradient(oracle(theta), theta)
+
+    with pytest.raises(AssertionError, match="^Blind with Assignment.* breaks the law 'senses': the gradients of costs and of "):
+        check_rule(Blind(), Assignment(), shape=(3, 3), skip="copies")
 
 
 def test_commitment_reaches_the_scores_by_design():

@@ -107,7 +107,7 @@ def test_rules_solve_searches_anew():
     """The second solve of a finite difference is that of the same problem, with flows and distances, from no start."""
     scores, flows, distances = assignment_data(2, 20, 20)
     solver, instance = QuadraticAssignment(restarts=1, exchanges=0), {"flows": flows, "distances": distances}
-    y, start = solver.maximise_with_start(-scores, **instance)
+    y, start = solver.optimise_with_start(scores, **instance)
     assert start is None
     assert torch.equal(y, solver(scores, **instance))
     theta = scores.clone().requires_grad_()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +15,9 @@ from ..solver import Solver
 
 class Rule(nn.Module):
     """How a gradient passes through an oracle. In `eval()` the output is `oracle(theta)`, the solver's own solution."""
+
+    either_sense: ClassVar[bool] = False
+    """Whether the rule does as well with costs and an oracle that minimises (`Oracle.sense`), which saves turning them."""
 
     def forward(self, oracle: Oracle, theta: Tensor) -> Tensor:  # (*S, B, *E) -> (*S, B, *E)
         raise NotImplementedError

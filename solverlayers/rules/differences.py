@@ -70,6 +70,8 @@ class Blackbox(_DifferenceRule):
     tensor([[-0.5000,  0.5000]])
     """
 
+    either_sense = True
+
     def __init__(self, step: Step = 10.0, two_sided: bool = False):
         super().__init__()
         self.step, self.two_sided = step, two_sided
@@ -90,6 +92,8 @@ class LPGD(Rule):
     `theta - tau g + rho (y(theta) - c)`: `c = 1/2` for solvers that declare `binary`, `c = 0` for those that declare
     `constant_norm`; others are refused. A second derivative is refused.
     """
+
+    either_sense = True
 
     def __init__(self, tau: float = 1.0, rho: float = 0.0, two_sided: bool = False):
         super().__init__()

@@ -37,8 +37,10 @@ class Identity(SurrogateRule):
     tensor([[5., 7.]])
     """
 
+    either_sense = True
+
     def surrogate(self, oracle: Oracle, theta: Tensor, y: Tensor) -> Tensor:
-        return theta
+        return theta if oracle.sense == "max" else -theta
 
     def forward(self, oracle: Oracle, theta: Tensor) -> Tensor:
         return solve_as_identity(oracle, theta)

@@ -55,7 +55,7 @@ class Dijkstra {
   T* distance_ = nullptr;
 
   const T* load_costs(const Batch<T>& batch, int64_t b) {
-    if (!batch.mask && !batch.gains) return batch.cost + b * batch.edges;
+    if (!batch.mask && batch.reading == Reading::kCosts) return batch.cost + b * batch.edges;
     T* cost = cost_memory_.get(batch.edges);
     for (int64_t e = 0; e < batch.edges; ++e) cost[e] = batch.cost_of(b, e);
     return cost;

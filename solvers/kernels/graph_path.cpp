@@ -72,17 +72,17 @@ bool solve_own(const Batch<T>& batch, const int64_t* edge_index, bool directed, 
   extern "C" __attribute__((visibility("default"))) int64_t solverlayers_graph_path_##NAME(                                   \
       const T* cost, const uint8_t* mask, const int32_t* out_start, const int32_t* out_node, const int32_t* out_edge,         \
       const int32_t* in_start, const int32_t* in_node, const int32_t* in_edge, const int64_t* source, const int64_t* target,  \
-      const int32_t* known, int32_t* made, int64_t count, int64_t nodes, int64_t edges, int gains, T* solution, T* distance,  \
-      uint8_t* status, int threads) {                                                                                         \
-    const Batch<T> batch{cost, mask, source, target, count, nodes, edges, gains != 0, solution, distance, status};            \
+      const int32_t* known, int32_t* made, int64_t count, int64_t nodes, int64_t edges, int reading, T* solution,             \
+      T* distance, uint8_t* status, int threads) {                                                                            \
+    const Batch<T> batch{cost, mask, source, target, count, nodes, edges, Reading(reading), solution, distance, status};      \
     const Graph graph{nodes, edges, {out_start, out_node, out_edge}, {in_start, in_node, in_edge}};                           \
     return batches::unsolved(batch, solve_shared(batch, graph, known, made, threads));                                        \
   }                                                                                                                           \
   extern "C" __attribute__((visibility("default"))) int64_t solverlayers_graph_path_own_##NAME(                               \
       const T* cost, const uint8_t* mask, const int64_t* edge_index, int directed, const int64_t* source,                     \
-      const int64_t* target, int64_t count, int64_t nodes, int64_t edges, int gains, T* solution, T* distance,                \
+      const int64_t* target, int64_t count, int64_t nodes, int64_t edges, int reading, T* solution, T* distance,              \
       uint8_t* status, int threads) {                                                                                         \
-    const Batch<T> batch{cost, mask, source, target, count, nodes, edges, gains != 0, solution, distance, status};            \
+    const Batch<T> batch{cost, mask, source, target, count, nodes, edges, Reading(reading), solution, distance, status};      \
     return batches::unsolved(batch, solve_own(batch, edge_index, directed != 0, threads));                                    \
   }
 

@@ -78,8 +78,8 @@ int mean_of_paths(const samples::Samples& all, const Batch<float>& batch) {
 #define SOLVERLAYERS_GRID_PATH(NAME, T)                                                                                       \
   extern "C" __attribute__((visibility("default"))) int64_t solverlayers_grid_path_##NAME(                                    \
       const T* cost, const uint8_t* mask, const int64_t* source, const int64_t* target, int64_t count, int64_t height,        \
-      int64_t width, int neighbours, int gains, T* solution, T* distance, uint8_t* status, int threads) {                     \
-    const Batch<T> batch{cost, mask, source, target, count, height, width, gains != 0, solution, distance, status};           \
+      int64_t width, int neighbours, int reading, T* solution, T* distance, uint8_t* status, int threads) {                   \
+    const Batch<T> batch{cost, mask, source, target, count, height, width, Reading(reading), solution, distance, status};     \
     return solve(batch, neighbours, threads);                                                                                 \
   }
 
@@ -89,7 +89,7 @@ SOLVERLAYERS_GRID_PATH(float64, double)
 extern "C" __attribute__((visibility("default"))) int solverlayers_grid_path_mean(
     const samples::Samples* all, const uint8_t* mask, const int64_t* source, const int64_t* target, int64_t height,
     int64_t width, int64_t neighbours) {
-  const Batch<float> batch{nullptr, mask, source, target, 0, height, width, true, nullptr, nullptr, nullptr};
+  const Batch<float> batch{nullptr, mask, source, target, 0, height, width, Reading::kGains, nullptr, nullptr, nullptr};
   return neighbours == 8 ? mean_of_paths<8>(*all, batch) : mean_of_paths<4>(*all, batch);
 }
 

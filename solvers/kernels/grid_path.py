@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,12 @@ from . import INT, SIZE, caller, contiguous
 SOLVED, UNREACHABLE, INVALID = 0, 1, 2
 
 _find = caller("grid_path", *[Tensor] * 4, *[SIZE] * 3, INT, INT, *[Tensor] * 3)
+
+
+class Reading(IntEnum):
+    """What scores mean. Less than nothing counts as nothing, but for COSTS, of which a negative one is INVALID."""
+
+    GAINS, COSTS, CLIPPED_COSTS = -1, 0, 1
 
 
 class Paths(NamedTuple):
@@ -37,18 +44,17 @@ def find(
     source: Tensor | None = None,
     target: Tensor | None = None,
     distances: bool = False,
-    gains: bool = False,
+    reading: Reading = Reading.COSTS,
 ) -> Paths:
     """The cheapest path of cells from source to target in each grid, on the CPU.  # (B, H, W) -> Paths
 
     `costs` are float32 or float64, with at least one cell; `mask (B, H, W)` is boolean; `source (B,)` and `target (B,)`,
-    int64, are row-major numbers of cells, by default the first and the last. With `gains` a cell costs the opposite of what
-    `costs` says, or nothing if that is negative.
+    int64, are row-major numbers of cells, by default the first and the last.
     """
     costs, *others = contiguous(costs, mask, source, target)
     solution, status = torch.empty_like(costs), torch.empty(len(costs), dtype=torch.uint8)
     potential = torch.empty_like(costs) if distances else None
-    failures = _find(costs, *others, *costs.shape, neighbours, gains, solution, potential, status)
+    failures = _find(costs, *others, *costs.shape, neighbours, reading, solution, potential, status)
     return Paths(solution, status if failures else None, potential)
 
 

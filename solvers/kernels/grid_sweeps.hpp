@@ -13,6 +13,7 @@
 #include <limits>
 
 #include "lanes.hpp"
+#include "path_costs.hpp"
 #include "simd.hpp"
 
 namespace grid_path {
@@ -26,7 +27,7 @@ struct Batch {
   const int64_t* source;  // (count), row-major cell numbers; null: the first cell
   const int64_t* target;  // (count); null: the last cell
   int64_t count, height, width;
-  bool gains;       // whether `cost` holds gains; a cell costs the opposite, or nothing where that is negative
+  Reading reading;  // what `cost` holds
   T* solution;      // the shape of cost
   T* distance;      // the shape of cost, or null
   uint8_t* status;  // (count)
@@ -74,7 +75,7 @@ class Sweeper {
   }
 
   /// Relaxes instances first, ..., first + count - 1; count is at most kSize. Returns the lanes with a cost that is none
-  /// (negative, if gains are not clipped, or NaN), one bit each.
+  /// (NaN, or negative where nothing is clipped), one bit each.
   unsigned relax(int64_t first, int count) {
     first_ = first;
     count_ = count;
@@ -108,17 +109,9 @@ class Sweeper {
   /// As `relax` returns; a cell outside the mask costs infinity.
   unsigned load_costs() {
     const int64_t n = batch_.cells(), first = first_ * n;
-    const T sign = batch_.gains ? -1 : 1;
     const uint8_t* mask = batch_.mask ? batch_.mask + first : nullptr;
-    lanes::gather_allowed(batch_.cost + first, mask, n, n, count_, sign * kInfinity, cost_);
-    const V least = simd::broadcast<V>(batch_.gains ? -kInfinity : T(0)), signs = simd::broadcast<V>(sign);
-    simd::Mask<V> valid = ~simd::Mask<V>{};
-    for (int64_t k = 0; k < n; ++k) {
-      const V cost = cost_[k] * signs;
-      valid &= cost >= least;
-      cost_[k] = simd::select(cost > V{}, cost, V{});  // relaxing ends only without negative costs
-    }
-    return ~simd::bits(valid);
+    lanes::gather_allowed(batch_.cost + first, mask, n, n, count_, forbidden<T>(batch_.reading), cost_);
+    return ~simd::bits(make_costs(cost_, n, batch_.reading));
   }
 
   /// All distances infinite but those of the sources.

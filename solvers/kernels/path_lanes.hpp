@@ -88,19 +88,13 @@ class Lanes {
   unsigned load_costs(int64_t first, int count) {
     const int64_t n = graph_.edges;
     constexpr int64_t kBlock = 16 * kSize;  // checked while it is in the nearest cache
-    const T sign = batch_.gains ? -1 : 1;
-    const V least = simd::broadcast<V>(batch_.gains ? -kInfinity<T> : T(0)), signs = simd::broadcast<V>(sign);
     cost_ = cost_memory_.get(n);
     simd::Mask<V> valid = ~simd::Mask<V>{};
     for (int64_t block = 0; block < n; block += kBlock) {
       const int64_t from = first * n + block, end = std::min(n, block + kBlock);
       const uint8_t* mask = batch_.mask ? batch_.mask + from : nullptr;
-      lanes::gather_allowed(batch_.cost + from, mask, n, end - block, count, sign * kInfinity<T>, cost_ + block);
-      for (int64_t e = block; e < end; ++e) {
-        const V cost = cost_[e] * signs;
-        valid &= cost >= least;
-        cost_[e] = simd::select(cost > V{}, cost, V{});  // relaxing ends only without negative costs
-      }
+      lanes::gather_allowed(batch_.cost + from, mask, n, end - block, count, forbidden<T>(batch_.reading), cost_ + block);
+      valid &= make_costs(cost_ + block, end - block, batch_.reading);
     }
     return ~simd::bits(valid);
   }

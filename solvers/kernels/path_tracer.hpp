@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "graph_arcs.hpp"
+#include "path_costs.hpp"
 #include "simd.hpp"
 
 namespace graph_path {
@@ -26,16 +27,14 @@ struct Batch {
   const uint8_t* mask;  // the same shape, or null
   const int64_t *source, *target;
   int64_t count, nodes, edges;
-  bool gains;       // whether `cost` holds gains; an edge costs the opposite, or nothing where that is negative
+  Reading reading;  // what `cost` holds
   T* solution;      // the shape of cost
   T* distance;      // (count, nodes), or null
   uint8_t* status;  // (count)
 
-  /// What edge `e` of instance `b` costs, infinity outside the mask. It may be no cost: NaN, or negative where it was no gain.
+  /// What edge `e` of instance `b` costs, infinity outside the mask. It may be no cost, see `::cost_of`.
   T cost_of(int64_t b, int64_t e) const {
-    const T given = cost[b * edges + e];
-    if (mask && !mask[b * edges + e]) return kInfinity<T>;
-    return !gains ? given : given > 0 ? T(0) : -given;
+    return mask && !mask[b * edges + e] ? kInfinity<T> : ::cost_of(cost[b * edges + e], reading);
   }
 };
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from solverlayers.errors import InstanceError, first_instance
-from solverlayers.solver import Solution, Solver
+from solverlayers.solver import Sense, Solution, Solver
 
 Answer = Tensor | tuple[Tensor, ...]
 """What `solve` returns: a tensor, or one for each score tensor."""
@@ -23,7 +23,7 @@ class Wrapper(Solver):
     It has all facts of `solver` (sense, event_dim, tangent, clip, ...), its attributes too (`k` of a TopK, `graph` of a
     shortest path), and takes the same instance data, so whatever works with `solver` works with it. Wrappers nest:
     `Cached(Parallel(solver))` spreads what it does not remember. Async and Parallel hand on what second solves start from
-    (`maximise_with_start`); with others these start anew.
+    (`optimise_with_start`); with others these start anew.
     """
 
     solver: Solver
@@ -42,8 +42,8 @@ class Wrapper(Solver):
     def solve(self, *scores: Tensor, **instance: Tensor) -> Answer:  # type: ignore[override]
         return self.solver.solve(*scores, **instance)
 
-    def maximise_with_start(self, *theta: Tensor, **instance: Tensor) -> tuple[Any, Tensor | None]:
-        return self.solver.maximise_with_start(*theta, **instance)
+    def optimise_with_start(self, *scores: Tensor, sense: Sense | None = None, **instance: Tensor) -> tuple[Any, Tensor | None]:
+        return self.solver.optimise_with_start(*scores, sense=sense, **instance)
 
     def solve_with_info(self, *scores: Tensor, **instance: Tensor) -> Solution:
         return self.solver.solve_with_info(*scores, **instance)

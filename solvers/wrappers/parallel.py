@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from solverlayers.errors import InstanceError
-from solverlayers.solver import Solution, Solver
+from solverlayers.solver import Sense, Solution, Solver
 
 from .base import Answer, Wrapper, as_answer, of_the_batch, parts_of, put_together
 
@@ -103,14 +103,14 @@ class Parallel(Wrapper):
             return self.solver.solve(*scores, **instance)
         return _joined(self._run("solve", pieces, scores, instance), scores[0].device)
 
-    def maximise_with_start(self, *theta: Tensor, **instance: Tensor) -> tuple[Any, Tensor | None]:
+    def optimise_with_start(self, *scores: Tensor, sense: Sense | None = None, **instance: Tensor) -> tuple[Any, Tensor | None]:
         """What `solver` gives, piece by piece."""
-        pieces = self._pieces(len(theta[0]))
+        own, pieces = tuple(self._own(part, sense) for part in scores), self._pieces(len(scores[0]))
         if len(pieces) < 2:
-            return self.solver.maximise_with_start(*theta, **instance)
-        answers, starts = zip(*self._run("maximise_with_start", pieces, theta, instance))
-        start = None if any(start is None for start in starts) else torch.cat(starts).to(theta[0].device)
-        return _joined(answers, theta[0].device), start
+            return self.solver.optimise_with_start(*own, sense=None, **instance)
+        answers, starts = zip(*self._run("optimise_with_start", pieces, own, instance))
+        start = None if any(start is None for start in starts) else torch.cat(starts).to(scores[0].device)
+        return _joined(answers, scores[0].device), start
 
     def solve_with_info(self, *scores: Tensor, **instance: Tensor) -> Solution:
         """The solutions with their proofs, piece by piece.  # (B, *E) -> Solution"""
@@ -129,7 +129,7 @@ class Parallel(Wrapper):
 
     def _run(
         self,
-        method: Literal["solve", "maximise_with_start", "solve_with_info"],
+        method: Literal["solve", "optimise_with_start", "solve_with_info"],
         pieces: Sequence[Tensor],
         scores: tuple[Tensor, ...],
         instance: dict[str, Tensor],
