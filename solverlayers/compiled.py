@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("solverlayers")
 _alive: WeakValueDictionary[int, Solver] = WeakValueDictionary()
 # CUDA graphs record what runs on the device, and a solver may run on the host; older versions of torch have no word for it.
-_tags: dict[str, Any] = {"tags": (torch.Tag.cudagraph_unsafe,)} if hasattr(torch.Tag, "cudagraph_unsafe") else {}
+tags: dict[str, Any] = {"tags": (torch.Tag.cudagraph_unsafe,)} if hasattr(torch.Tag, "cudagraph_unsafe") else {}
 
 
 def register(solver: Solver) -> None:
@@ -60,28 +60,15 @@ def log_failures(solver: Solver, failed: Tensor) -> int:
     "solverlayers::solve",
     mutates_args=(),
     schema="(int solver, str names, str on_failure, bool gains, Tensor[] parts, Tensor[] tensors) -> (Tensor, Tensor)",
-    **_tags,
+    **tags,
 )
 def _operator(
     solver: int, names: str, on_failure: str, gains: bool, parts: list[Tensor], tensors: list[Tensor]
 ) -> tuple[Tensor, Tensor]:
-    from .oracle import OnFailure, Oracle
-
-    if solver not in _alive:
-        raise RuntimeError(
-            "solverlayers::solve: the solver of this graph is not in this process. Graphs are not portable: build the layer "
-            "and compile it where it runs."
-        )
-    assert on_failure in get_args(OnFailure)
-    instance = dict(zip(names.split(","), tensors)) if names else {}
-    oracle = Oracle(_alive[solver], instance, _shapes(parts), on_failure, gains)  # type: ignore[arg-type]
+    oracle = oracle_of(solver, names, on_failure, gains, _shapes(parts), tensors)
     y, failed = oracle.solve(tuple(parts), tuple(tensors))
-    if failed is None:
-        failed = torch.zeros(len(y), dtype=torch.bool, device=y.device)
-    else:
-        log_failures(oracle.solver, failed)
     y = y.to(parts[0].dtype).contiguous()
-    return y.clone() if any(y is part for part in parts) else y, failed
+    return y.clone() if any(y is part for part in parts) else y, reported(oracle, failed, y)
 
 
 @_operator.register_fake
@@ -91,6 +78,30 @@ def _(
     first = parts[0]
     shape = first.shape if len(parts) == 1 else (len(first), sum(math.prod(part.shape[1:]) for part in parts))
     return first.new_empty(shape), first.new_empty(len(first), dtype=torch.bool)
+
+
+def oracle_of(
+    solver: int, names: str, on_failure: str, gains: bool, shapes: tuple[torch.Size, ...], tensors: list[Tensor]
+) -> Oracle:
+    """The oracle that an operator of a graph asks."""
+    from .oracle import OnFailure, Oracle
+
+    if solver not in _alive:
+        raise RuntimeError(
+            "solverlayers::solve: the solver of this graph is not in this process. Graphs are not portable: build the layer "
+            "and compile it where it runs."
+        )
+    assert on_failure in get_args(OnFailure)
+    instance = dict(zip(names.split(","), tensors)) if names else {}
+    return Oracle(_alive[solver], instance, shapes, on_failure, gains)  # type: ignore[arg-type]
+
+
+def reported(oracle: Oracle, failed: Tensor | None, like: Tensor) -> Tensor:
+    """Which instances failed, as an operator returns it, and logged; `like` has an entry for each.  # (B,)"""
+    if failed is None:
+        return torch.zeros(len(like), dtype=torch.bool, device=like.device)
+    log_failures(oracle.solver, failed)
+    return failed
 
 
 def _shapes(parts: list[Tensor]) -> tuple[torch.Size, ...]:

@@ -32,7 +32,7 @@ def pairs(solvers, rules):
 
 
 SAMPLED = [rule for rule in RULES if "softmax" in rule or "straight" in rule or rule in ("reinmax", "gumbel_rao")]
-ALL = [rule for rule in RULES if rule not in (*LATE, *TWINS, "regularized")]
+ALL = [rule for rule in RULES if rule not in (*LATE, *TWINS)]
 FOR_KERNELS = ["identity", "blackbox", "lpgd", "imle", "perturbed"]  # what else rules do with an oracle is the same
 LAST_ROWS = {type(case.solver): name for name, case in SOLVERS.items()}.values()  # of each class, with instance data
 ONE_RULE = [(s, next(r for r in ("identity", "dab_batch", "perturbed") if (s, r) in PAIRS)) for s in LAST_ROWS]
@@ -92,13 +92,44 @@ def test_every_pair(solver, rule):
     check(solver, rule)
 
 
-def test_mixtures_of_solutions():
-    """Few, since all possible calls of the solver are in the graph."""
-    layer = SolverLayer(Assignment(), Regularized(iterations=1))
+@pytest.mark.parametrize("rule", [Regularized(), Regularized(iterations=0)], ids=repr)
+def test_mixtures_of_solutions(rule):
+    """The search for the mixture is one operator, whatever its iterations are."""
+    layer, sizes = SolverLayer(Assignment(), rule), []
+
+    def measure(graph, inputs):
+        sizes.append(len(graph.graph.nodes))
+        return graph
+
+    for shape in ((3, 3, 3), (2, 3, 3, 3)):
+        x = torch.randn(shape)
+        (y, g), (compiled_y, compiled_g) = both(layer, compiled(layer), x, torch.randn(shape), {})
+        torch.testing.assert_close(y, compiled_y)
+        torch.testing.assert_close(g, compiled_g)
+    compiled(layer, measure)(x)
+    assert max(sizes) < 100
+
+
+def test_a_mixture_of_several_tensors():
+    layer = SolverLayer(PartialAssignment(), Regularized())
+    x = tuple(torch.randn(2, *shape) for shape in ((3, 2), (3,), (2,)))
+    for part, other in zip(layer(*x), compiled(layer)(*x)):
+        torch.testing.assert_close(part, other)
+
+
+def test_a_mixture_of_what_can_be_solved(caplog):
+    layer = SolverLayer(Assignment(), Regularized(), on_failure="skip")
     x = torch.randn(3, 3, 3)
-    (y, g), (compiled_y, compiled_g) = both(layer, compiled(layer), x, torch.randn(3, 3, 3), {})
+    mask = torch.ones(3, 3, 3, dtype=torch.bool)
+    mask[1, :2, 1:] = False
+    (y, g), (compiled_y, compiled_g) = both(layer, compiled(layer), x, torch.randn(3, 3, 3), {"mask": mask})
     torch.testing.assert_close(y, compiled_y)
     torch.testing.assert_close(g, compiled_g)
+    assert not compiled_y[1].any()
+    assert layer.failed.tolist() == [False, True, False]
+    assert "Assignment: skipped 1 of 3 instances (first: 1)." in caplog.text
+    with pytest.raises(InfeasibleError, match="Assignment: instance 1 has no matching"):
+        compiled(SolverLayer(Assignment(), Regularized()))(x, mask=mask)
 
 
 @pytest.mark.slow  # a minute of a C++ compiler

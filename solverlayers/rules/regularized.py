@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
+from ..compiled import oracle_of, reported, tags
 from ..oracle import Oracle
 from ..relaxations.base import BIG
 from ..solver import Solver
@@ -28,9 +31,8 @@ class Regularized(Rule):
     is zero almost everywhere, which is right. For an argmax it is `Sparsemax(strength)`, for a ranking `SoftRank(strength)`,
     for top-k `SoftTopK(k, strength)`; a small `strength` gives the solution itself, and a gradient of zero.
 
-    Under `torch.func` and `torch.compile`, where control flow cannot follow the data, all `iterations` calls are made, and a
-    compiled graph holds about `iterations^2 / 2` small linear systems: choose few. A heuristic solver gives a mixture of what
-    it finds.
+    Under `torch.func`, where control flow cannot follow the data, all `iterations` calls are made. A heuristic solver gives a
+    mixture of what it finds.
 
     >>> import torch
     >>> from solverlayers import SolverLayer
@@ -47,8 +49,9 @@ class Regularized(Rule):
         if not self.training:
             return oracle(theta)
         event = theta.shape[theta.ndim - oracle.event_dim :]
+        find = _find_vertices_compiled if torch.compiler.is_compiling() else _find_vertices
         with torch.no_grad():
-            vertices, active = _find_vertices(oracle, theta.detach(), self.strength, self.iterations)
+            vertices, active = find(oracle, theta.detach(), self.strength, self.iterations)
         z = theta.double().clamp_min(-BIG).flatten(-oracle.event_dim) / self.strength
         y = (_affine_weights(vertices, active, z).unsqueeze(-1) * vertices).sum(-2)
         return y.unflatten(-1, event).to(theta.dtype)
@@ -92,6 +95,75 @@ def _find_vertices(oracle: Oracle, theta: Tensor, strength: float, iterations: i
     return vertices, active
 
 
+def _find_vertices_compiled(oracle: Oracle, theta: Tensor, strength: float, iterations: int) -> tuple[Tensor, Tensor]:
+    """`_find_vertices` as one operator of a graph, for all that the search may need: `iterations + 1` vertices, most of them
+    idle. Traced, it would be as many calls of the solver and half their square of linear systems, minutes of compilation.
+    """
+    lead, names = theta.ndim - oracle.event_dim, ",".join(oracle.names)
+    vertices, active, failed = torch.ops.solverlayers.find_vertices(
+        id(oracle.solver),
+        names,
+        oracle.on_failure,
+        oracle.sense == "max",
+        float(strength),
+        iterations,
+        lead,
+        list(oracle.unpack(theta)),
+        list(oracle.tensors),
+    )
+    if oracle.on_failure != "raise":
+        oracle.note(failed)
+    return vertices, active
+
+
+@torch.library.custom_op(
+    "solverlayers::find_vertices",
+    mutates_args=(),
+    schema="(int solver, str names, str on_failure, bool gains, float strength, int iterations, int lead, Tensor[] parts, "
+    "Tensor[] tensors) -> (Tensor, Tensor, Tensor)",
+    **tags,
+)
+def _operator(
+    solver: int,
+    names: str,
+    on_failure: str,
+    gains: bool,
+    strength: float,
+    iterations: int,
+    lead: int,
+    parts: list[Tensor],
+    tensors: list[Tensor],
+) -> tuple[Tensor, Tensor, Tensor]:
+    theta = parts[0] if len(parts) == 1 else torch.cat([part.flatten(lead) for part in parts], -1)
+    shapes = tuple(part.shape[lead:] for part in parts) if len(parts) > 1 else ()
+    oracle = oracle_of(solver, names, on_failure, gains, shapes, tensors)
+    vertices, active = _find_vertices(oracle, theta, strength, iterations)
+    idle = iterations + 1 - vertices.shape[-2]
+    pad = torch.nn.functional.pad
+    return pad(vertices, (0, 0, 0, idle)), pad(active, (0, idle)), reported(oracle, oracle.failed, theta.movedim(lead - 1, 0))
+
+
+@_operator.register_fake
+def _(
+    solver: int,
+    names: str,
+    on_failure: str,
+    gains: bool,
+    strength: float,
+    iterations: int,
+    lead: int,
+    parts: list[Tensor],
+    tensors: list[Tensor],
+) -> tuple[Tensor, Tensor, Tensor]:
+    batch = parts[0].shape[:lead]
+    entries = sum(math.prod(part.shape[lead:]) for part in parts)
+    return (
+        parts[0].new_empty((*batch, iterations + 1, entries), dtype=torch.float64),
+        parts[0].new_empty((*batch, iterations + 1), dtype=torch.bool),
+        parts[0].new_empty(batch[-1:], dtype=torch.bool),
+    )
+
+
 def _correct(vertices: Tensor, weights: Tensor, active: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
     """The best mixture of the active vertices, from any mixture of them; those it does not need are dropped.
 
@@ -133,6 +205,4 @@ def _affine_weights(vertices: Tensor, active: Tensor, z: Tensor) -> Tensor:
 
 def _known(condition: Tensor) -> bool:
     """Whether `condition` holds for all, where the data may be looked at at all."""
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
-        return False
-    return bool(condition.all())
+    return not torch._C._are_functorch_transforms_active() and bool(condition.all())
