@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from solverlayers import Solver
 from solverlayers.solvers import MaxAssignment, Permutation, Ranking
 from solverlayers.solvers.sorting import assignment_scores
 
 from . import base
+from .digit_networks import NETWORKS
 from .image_pictures import Row, draw_answers
 from .image_task import ImageTask
 from .images import load_images
@@ -44,6 +45,7 @@ class Config(base.Config):
     test_size: int = 1_000  # sequences of unseen digits; paper 10,000
     n: int = 5  # numbers in a sequence; paper 3 to 15
     digits: int = 1  # of a number; paper 4
+    network: str = "whole"  # one of `NETWORKS`, whole (paper) or shared, the same for every digit
     channels: int = 4  # of the first convolution, twice as many of the second; paper 32
     solver: str = "ranking"  # one of `SOLVERS`; the last gets the outer product of places and scores
 
@@ -51,6 +53,7 @@ class Config(base.Config):
         super().__post_init__()
         self._positive("n", "digits", "channels")
         object.__setattr__(self, "solver", choose("solver", self.solver, SOLVERS))
+        object.__setattr__(self, "network", choose("network", self.network, NETWORKS))
         if not 1 < self.n <= 10**self.digits:
             raise ValueError(
                 f"setting n={self.n}; a sequence has 2 to {10**self.digits} different numbers of {self.digits} digits."
@@ -79,6 +82,7 @@ class SortingDigits(base.Task):
 
     presets = {
         "quick": Config(),
+        "recipe": Config(epochs=16, batch=100, train_size=20_000, digits=4, network="shared", channels=8),
         "paper": Config(
             epochs=100, batch=100, lr=10**-3.5, one_cycle=False, train_size=100_000, test_size=10_000, digits=4, channels=32
         ),
@@ -88,12 +92,8 @@ class SortingDigits(base.Task):
 
     def __init__(self, config: Config, *args: Any, **kwargs: Any):
         super().__init__(config, *args, **kwargs)
-        c = config.channels
-        self.network = nn.Sequential(
-            *(nn.Conv2d(1, c, 5, padding=2), nn.MaxPool2d(2), nn.ReLU()),  # rectified last: a quarter of the work, and the same
-            *(nn.Conv2d(c, 2 * c, 5, padding=2), nn.MaxPool2d(2), nn.ReLU()),
-            *(nn.Flatten(), nn.Linear(2 * c * 7 * 7 * config.digits, 64), nn.ReLU(), nn.Linear(64, 1)),
-        ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on a CPU
+        network = NETWORKS[config.network](config.digits, config.channels)
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on a CPU
         self.solver = self.make_solver(config)  # of the true numbers, whose seconds do not count
 
     @staticmethod

@@ -13,6 +13,7 @@ from scipy.stats import chisquare
 
 from solverlayers.tasks import comparing, images, running, sorting_digits
 from solverlayers.tasks.cli import main
+from solverlayers.tasks.digit_networks import Shared
 from solverlayers.tasks.running import Hardware, Run
 from solverlayers.tasks.sorting_digits import Digits, different_numbers
 from solverlayers.tasks.specs import SpecError
@@ -81,6 +82,7 @@ def test_unseen_sequences_are_made_of_unseen_digits(tmp_path):
     [
         ("n=11", "setting n=11; a sequence has 2 to 10 different numbers of 1 digits."),
         ("n=1", "setting n=1; a sequence has 2 to 10 different numbers of 1 digits."),
+        ("network=share", "unknown network 'share' (did you mean 'shared'?); use one of: shared, whole."),
         (
             "solver=rankin",
             "unknown solver 'rankin' (did you mean 'ranking'?); use one of: max_assignment, permutation, ranking.",
@@ -117,6 +119,24 @@ def test_measurements(monkeypatch, solver, rule, loss):
     assert task.order(task.solver.solve(task.seen(scores))).tolist() == [[1, 2, 0], [1, 0, 2], [0, 2, 1]]
 
 
+# ---- networks ----
+
+
+def test_a_shared_network_reads_every_digit_alike():
+    torch.manual_seed(0)
+    network = Shared(digits=3, channels=4)
+    ours, other = torch.rand(2, 1, 28, 28)
+    images = torch.stack([torch.cat(row, -1) for row in ([ours, other, other], [other, ours, other], [other, other, other])])
+    seen = []
+    network.number.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].unflatten(1, (3, -1))))
+    assert network(images).shape == (3, 1)
+    (read,) = seen
+    torch.testing.assert_close(read[0, 0], read[1, 1])
+    torch.testing.assert_close(read[0, 1:], read[2, :2])
+    assert not torch.allclose(read[0, 0], read[0, 1])
+    torch.testing.assert_close(read[0, 0], network.digit(ours.unsqueeze(0))[0])
+
+
 # ---- runs ----
 
 
@@ -132,7 +152,14 @@ def test_measurements(monkeypatch, solver, rule, loss):
     ],
 )
 def test_twenty_steps_help(solver, rule, projection, tmp_path):
-    settings = [*TINY, f"solver={solver}"]
+    check_twenty_steps([*TINY, f"solver={solver}"], rule, projection, tmp_path)
+
+
+def test_twenty_steps_help_the_shared_network(tmp_path):
+    check_twenty_steps([*TINY, "network=shared"], "identity", "std", tmp_path)
+
+
+def check_twenty_steps(settings, rule, projection, tmp_path):
     result = trained(tmp_path, rule, settings, projection)
     assert result["metrics"]["element_accuracy"] > 0.6  # chance is a third
     assert result["metrics"]["moved"] > 0
