@@ -1,4 +1,4 @@
-"""The second solve of a finite difference with programs and exact matchings: anew, and from the solutions of the first one.
+"""The second solve of a finite difference with programs, exact matchings and trips: anew, and from solutions of the first one.
 
 The loss is Hamming's, towards solutions for other scores, which some instances have already; a step is in standard deviations
 of the scores. "always a hint" gives the engine the solution as one whatever the moves are; all have the same optima. Run
@@ -20,6 +20,7 @@ from solverlayers import Solver
 from solverlayers.solvers import (
     CPSAT,
     SCIP,
+    TSP,
     ExactQuadraticAssignment,
     Graph,
     HiGHS,
@@ -96,6 +97,13 @@ def main() -> None:
             label = f"quadratic assignment, n={n}"
             ratio = race_second(board, label, ExactQuadraticAssignment(), torch.rand(BATCH, n, n), right, step, **data)
             board.check(f"{label}, step {step:g}, {right} right at least", ratio, 0.5 if right else 1.1)
+    for n in (20, 30):
+        torch.manual_seed(n)
+        places = torch.rand(BATCH, n, 2)
+        distances = torch.cdist(places, places)
+        for right, step in ((3, 0.02),) if board.quick else ((3, 1.0), (3, 0.02), (0, 0.02)):
+            ratio = race_second(board, f"round trip, n={n}", TSP(), -distances, right, step)
+            board.check(f"round trip, n={n}, step {step:g}, {right} right at least", ratio, 1.0 if right else 1.1)
     board.finish()
 
 

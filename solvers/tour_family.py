@@ -64,7 +64,7 @@ class TourProblem(Solver):
             proved = ~stopped if self.exact else objective - bound <= 1e-9 * objective.abs()
             return Solution(y, objective, proved, bound)
 
-    def tangent(self, direction: Tensor, mask: Tensor | None = None) -> Tensor:
+    def tangent(self, direction: Tensor, mask: Tensor | None = None, **instance: Tensor) -> Tensor:
         """The part that has zero row and column sums over the allowed steps (and is symmetric).  # (*S, B, n, n)"""
         if mask is None:
             return _without_sums_of_all(direction if self.directed else (direction + direction.mT) / 2)
@@ -73,7 +73,7 @@ class TourProblem(Solver):
         direction = direction if self.directed else (direction + direction.mT) / 2
         return without_sums(torch.where(allowed, direction, 0), allowed)
 
-    def decode(self, y: Tensor, mask: Tensor | None = None) -> list[list[int]]:
+    def decode(self, y: Tensor, mask: Tensor | None = None, **instance: Tensor) -> list[list[int]]:
         """The cities of each trip in order, from the lowest on, and (if undirected) to its lower neighbour.  # (B, n, n)
 
         >>> from solverlayers.solvers.tsp import TSP

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from solverlayers.arguments import check_counts
+from solverlayers.solver import Sense, Solution
 
 from . import subset_paths, tour_moves
-from .common import check_seconds
+from .common import check_seconds, greatest_gain
 from .kernels import held_karp, tour_search, usable
-from .kernels.held_karp import Tours
+from .kernels.held_karp import SOLVED, Tours
 from .tour_bounds import assignment_bound, one_tree_bound, useful_steps
 from .tour_family import TourProblem
 from .tour_programs import circuit_tours, routing_tours
@@ -32,6 +33,10 @@ class TSP(TourProblem):
     for an instance, unless that is None, and distances are rounded to 9 digits of the largest. Among several shortest trips the
     one returned is always the same, but not specified.
 
+    `warm_start (B, 2, n, n)`, other distances of the same instances and their shortest trips, is what the second solve of a
+    finite difference has from the first one, above 15 cities: an instance whose distances only moved in favour of its trip
+    (those of its steps down, others up) is not solved again. Where one trip is the shortest this changes nothing.
+
     >>> distances = torch.tensor([[[0, 1, 9, 2], [1, 0, 2, 9], [9, 2, 0, 1], [2, 9, 1, 0]]])
     >>> TSP()(distances)
     tensor([[[0, 1, 0, 1],
@@ -48,6 +53,41 @@ class TSP(TourProblem):
 
     def __post_init__(self) -> None:
         check_seconds(self, "time_limit")
+
+    def solve(self, scores: Tensor, mask: Tensor | None = None, warm_start: Tensor | None = None) -> Tensor:
+        """The trips, as adjacency matrices.  # (B, n, n), (B, n, n), (B, 2, n, n) -> (B, n, n)"""
+        if warm_start is None:
+            return super().solve(scores, mask)
+        y, left = self._settled(scores, mask, warm_start)
+        tours = self._all_tours(scores[left], None if mask is None else mask[left])
+        y[left] = self._marked(tours.order, scores[left])
+        if tours.status is not None:
+            self._fail(torch.full_like(left, SOLVED, dtype=tours.status.dtype).masked_scatter(left, tours.status), y)
+        return y
+
+    def solve_with_info(self, scores: Tensor, mask: Tensor | None = None, warm_start: Tensor | None = None) -> Solution:
+        """The trips, with the bound that the algorithm proves, anew; one that a time limit cut short is returned, too."""
+        return super().solve_with_info(scores, mask)
+
+    def optimise_with_start(
+        self, *scores: Tensor, sense: Sense | None = None, **instance: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """What `optimise` returns, and the distances with it as a start.  # (B, n, n) -> (B, n, n), (B, 2, n, n)"""
+        y = self.optimise(*scores, sense=sense, **instance)
+        return y, None if y.shape[-1] <= MOST_BY_SUBSETS else torch.stack([self._own(scores[0], sense), y], 1)
+
+    def _settled(self, scores: Tensor, mask: Tensor | None, warm_start: Tensor) -> tuple[Tensor, Tensor]:
+        """The trips that it gives, and which of them may not be the shortest any more.  # -> (B, n, n), (B,)"""
+        if warm_start.shape != (len(scores), 2, *scores.shape[1:]):
+            raise ValueError(
+                f"TSP: `warm_start` has shape {tuple(warm_start.shape)}; it needs to be distances and their shortest trips, "
+                f"{(len(scores), 2, *scores.shape[1:])}."
+            )
+        before, y = warm_start.unbind(1)
+        costs, costs_before = (self._costs(s, mask).clone() for s in (scores, before))
+        for one in (costs, costs_before):
+            one.diagonal(dim1=1, dim2=2).zero_()  # which no trip uses
+        return y.to(scores.dtype, copy=True), greatest_gain(costs, costs_before, y) != 0
 
     def _tours(self, costs: Tensor, bounds: bool) -> Tours:
         if costs.shape[1] <= MOST_BY_SUBSETS:

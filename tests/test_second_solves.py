@@ -1,4 +1,4 @@
-"""Second solves of finite differences that start from the proved solutions of the first: programs and exact graph matching.
+"""Second solves of finite differences that start from proved solutions of the first: programs, exact graph matching, trips.
 
 Scores are random real numbers, so that one solution is optimal, unless a test says otherwise.
 """
@@ -13,12 +13,13 @@ import torch
 from test_graph_matching import assignment_data, graph_data
 
 from solverlayers import Oracle, SolverLayer
-from solverlayers.errors import InstanceError, SolverTimeoutError
+from solverlayers.errors import InfeasibleError, InstanceError, SolverTimeoutError
 from solverlayers.rules import IMLE, LPGD, Blackbox
 from solverlayers.solvers import (
     CPSAT,
     GLOP,
     SCIP,
+    TSP,
     Assignment,
     Async,
     Cached,
@@ -356,6 +357,54 @@ def test_matchings_that_fail_are_named():
     with pytest.raises(InstanceError, match=r"^ExactQuadraticAssignment: instance 2 has NaN or -inf .*\(2 of 8 ") as caught:
         solver(moved, **instance, warm_start=start)
     assert caught.value.instances.nonzero()[:, 0].tolist() == [2, 5]
+
+
+def trips(directed, masked):
+    """Distances and the mask of six instances, of 16 cities, and of 6 and 17 in turns if masked."""
+    mask = torch.ones(6, 17, 17, dtype=torch.bool)
+    mask[::2, 6:] = mask[::2, :, 6:] = False
+    mask[1, 3, 5] = mask[1, 5, 3] = False
+    scores = rand(6, 17, 17, seed=5) if masked else rand(6, 16, 16, seed=5)
+    return TSP(directed), [scores.double()], {"mask": mask} if masked else {}
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("directed", [False, True])
+def test_trips_keep_their_answers(directed, masked, monkeypatch):
+    """Those that are right are not sought again."""
+    solver, scores, instance = trips(directed, masked)
+    sought, tours = [], TSP._tours
+    monkeypatch.setattr(TSP, "_tours", lambda self, costs, bounds: sought.append(len(costs)) or tours(self, costs, bounds))
+    targets = nearly(solver, scores, move=0.1, **instance)
+    for rule in (Blackbox(0.3), IMLE(0.3, 0.05, samples=2)):
+        with monkeypatch.context() as patch:
+            without_starts(patch)
+            expected = pass_through(solver, rule, scores, targets, **instance)
+        sought.clear()
+        assert_same(pass_through(solver, rule, scores, targets, **instance), expected)
+        if isinstance(rule, Blackbox):
+            right = int((expected[0][0] == targets[0]).flatten(1).all(1).sum())
+            assert 0 < right < 6
+            assert sum(sought) == 12 - right
+
+
+def test_trips_that_are_settled():
+    """The diagonal and forbidden steps do not matter; failures are named by their place in the whole batch."""
+    solver, (scores,), instance = trips(False, True)
+    y, start = solver.optimise_with_start(scores, sense="min", **instance)
+    moved = torch.where(y == 1, scores - 0.1, scores + 0.1)
+    moved.diagonal(dim1=1, dim2=2).sub_(1)
+    moved = torch.where(instance["mask"], moved, -1)
+    assert not solver._settled(moved, instance["mask"], start)[1].any()
+    for other in (solver, Timed(solver, 60.0)):
+        assert torch.equal(other(moved, **instance, warm_start=start), y)
+    moved[4, 2, :] = moved[4, :, 2] = torch.inf
+    with pytest.raises(InfeasibleError, match=r"^TSP: instance 4 \(1 of 6 instances\) has no trip") as caught:
+        solver(moved, **instance, warm_start=start)
+    assert caught.value.instances.nonzero()[:, 0].tolist() == [4]
+    with pytest.raises(ValueError, match=r"^TSP: `warm_start` has shape \(6, 17, 17\); it needs to be distances and their sh"):
+        solver(scores, **instance, warm_start=y)
+    assert TSP().optimise_with_start(rand(2, 5, 5))[1] is None
 
 
 @pytest.mark.parametrize("kind", ["program", "matching"])
