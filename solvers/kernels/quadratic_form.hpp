@@ -182,9 +182,9 @@ class Form {
   const double* pairs_ = nullptr;
   int64_t e2_ = 0;
   double sign_ = 1;
-  struct Arc { int other, edge, forward; };
-  Arc *arcs1_, *arcs2_;                          // of each vertex, both ways
-  int *first1_, *first2_;                        // where the arcs of a vertex begin
+  struct Arc { int other, edge; };
+  Arc *arcs1_, *arcs2_;                          // of each vertex: those that leave it (side 0), then those that reach it (1)
+  int *first1_, *first2_;                        // where the arcs of side s of vertex v begin, at 2 v + s
   uint8_t* linked_;                              // (rows, rows) whether an edge joins them, either way
   simd::Buffer<double> linear_, barrier_, factor_buffer_;
   simd::Buffer<int> names_, firsts_;
@@ -263,9 +263,9 @@ class Form {
     const int n = int(batch.n), m = int(batch.m), e1 = int(batch.e1), e2 = int(batch.e2);
     const int64_t *ends1 = batch.edges1 + b * 2 * e1, *ends2 = batch.edges2 + b * 2 * e2;
     pairs_ = batch.pairs + b * batch.e1 * batch.e2, e2_ = batch.e2, sign_ = batch.sign;
-    int* position1 = firsts_.get(2 * (n + m) + rows + columns + 2);
+    int* position1 = firsts_.get(n + m + 2 * (rows + columns + 1));
     int* position2 = position1 + n;
-    first1_ = position2 + m, first2_ = first1_ + rows + 1;
+    first1_ = position2 + m, first2_ = first1_ + 2 * rows + 1;
     std::fill(position1, position1 + n + m, -1);
     for (int i = 0; i < rows; ++i) position1[row_name_[i]] = i;
     for (int k = 0; k < columns; ++k) position2[column_name_[k]] = k;
@@ -277,28 +277,30 @@ class Form {
     std::memset(linked_, 0, int64_t(rows) * rows);
     bool valid = true;
     for (int i = 0; i < rows; ++i)
-      for (int x = first1_[i]; x < first1_[i + 1]; ++x) {
+      for (int x = first1_[2 * i]; x < first1_[2 * i + 1]; ++x) {
         const Arc& arc = arcs1_[x];
-        linked_[int64_t(i) * rows + arc.other] = 1;
+        linked_[int64_t(i) * rows + arc.other] = linked_[int64_t(arc.other) * rows + i] = 1;
+        const double* pair = pairs_ + arc.edge * e2_;
         for (int k = 0; k < columns; ++k)
-          for (int y = first2_[k]; y < first2_[k + 1]; ++y)
-            if (arcs2_[y].forward == arc.forward) valid &= std::isfinite(pairs_[arc.edge * e2_ + arcs2_[y].edge]);
+          for (int y = first2_[2 * k]; y < first2_[2 * k + 1]; ++y) valid &= std::isfinite(pair[arcs2_[y].edge]);
       }
     return add_loops(ends1, e1, position1, ends2, e2, position2) && valid;
   }
 
   /// The edges at each vertex; loops are not among them.
   static void list_arcs(const int64_t* ends, int count, const int* position, int vertices, int* first, Arc* arcs) {
-    std::fill(first, first + vertices + 1, 0);
+    const int lists = 2 * vertices;
+    std::fill(first, first + lists + 1, 0);
     const auto end = [&](int e, int side) { return ends[side * count + e] < 0 ? -1 : position[ends[side * count + e]]; };
     const auto proper = [&](int e) { return end(e, 0) >= 0 && end(e, 1) >= 0 && end(e, 0) != end(e, 1); };
     for (int e = 0; e < count; ++e)
-      if (proper(e)) ++first[end(e, 0)], ++first[end(e, 1)];
-    for (int v = 0, sum = 0; v <= vertices; ++v) std::swap(sum, first[v]), sum += first[v];
+      if (proper(e))
+        for (int side : {0, 1}) ++first[2 * end(e, side) + side];
+    for (int list = 0, sum = 0; list <= lists; ++list) std::swap(sum, first[list]), sum += first[list];
     for (int e = 0; e < count; ++e)
       if (proper(e))
-        for (int side : {0, 1}) arcs[first[end(e, side)]++] = {end(e, 1 - side), e, 1 - side};
-    for (int v = vertices; v > 0; --v) first[v] = first[v - 1];
+        for (int side : {0, 1}) arcs[first[2 * end(e, side) + side]++] = {end(e, 1 - side), e};
+    for (int list = lists; list > 0; --list) first[list] = first[list - 1];
     first[0] = 0;
   }
 
@@ -320,22 +322,22 @@ class Form {
   void place(int i, int k, double weight, double* g) const {
     if (i >= rows || k >= columns) return;
     const double factor = weight * sign_;
-    for (int x = first1_[i]; x < first1_[i + 1]; ++x) {
-      const Arc& arc = arcs1_[x];
-      double* row = g + at(arc.other, 0);
-      const double* pair = pairs_ + arc.edge * e2_;
-      for (int y = first2_[k]; y < first2_[k + 1]; ++y)
-        if (arcs2_[y].forward == arc.forward) row[arcs2_[y].other] += factor * pair[arcs2_[y].edge];
-    }
+    for (int side : {0, 1})
+      for (int x = first1_[2 * i + side]; x < first1_[2 * i + side + 1]; ++x) {
+        double* row = g + at(arcs1_[x].other, 0);
+        const double* pair = pairs_ + arcs1_[x].edge * e2_;
+        for (int y = first2_[2 * k + side]; y < first2_[2 * k + side + 1]; ++y)
+          row[arcs2_[y].other] += factor * pair[arcs2_[y].edge];
+      }
   }
 
   /// The costs of all edges i -> j matched with edges k -> l.
   double edge_pairs(int i, int j, int k, int l) const {
     double sum = 0;
-    for (int x = first1_[i]; x < first1_[i + 1]; ++x) {
-      if (arcs1_[x].other != j || !arcs1_[x].forward) continue;
-      for (int y = first2_[k]; y < first2_[k + 1]; ++y)
-        if (arcs2_[y].other == l && arcs2_[y].forward) sum += pairs_[arcs1_[x].edge * e2_ + arcs2_[y].edge];
+    for (int x = first1_[2 * i]; x < first1_[2 * i + 1]; ++x) {
+      if (arcs1_[x].other != j) continue;
+      for (int y = first2_[2 * k]; y < first2_[2 * k + 1]; ++y)
+        if (arcs2_[y].other == l) sum += pairs_[arcs1_[x].edge * e2_ + arcs2_[y].edge];
     }
     return sign_ * sum;
   }
@@ -352,12 +354,11 @@ class Form {
       for (int f = 0; f < factors_; ++f) all &= whole(left_[f]) && whole(right_[f]);
       return all;
     }
-    for (int i = 0; i < rows; ++i)
-      for (int x = first1_[i]; x < first1_[i + 1]; ++x)
-        for (int64_t y = 0; y < e2_; ++y) {
-          const double v = pairs_[arcs1_[x].edge * e2_ + y];
-          if (std::isfinite(v) && v != std::nearbyint(v)) return false;
-        }
+    for (int x = 0; x < first1_[2 * rows]; ++x)
+      for (int64_t y = 0; y < e2_; ++y) {
+        const double v = pairs_[arcs1_[x].edge * e2_ + y];
+        if (std::isfinite(v) && v != std::nearbyint(v)) return false;
+      }
     return true;
   }
 };
