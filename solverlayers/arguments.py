@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from numbers import Integral, Real
+
+from torch import Tensor
 
 
 def whole(asker: str, name: str, value: object) -> int:
@@ -30,3 +33,15 @@ def check_numbers(owner: object, *names: str) -> None:
             raise TypeError(f"{type(owner).__name__}: {name}={value!r}; it is a number.")
         if value != value:
             raise ValueError(f"{type(owner).__name__}: {name} is NaN.")
+
+
+def check_positive(owner: object, *names: str) -> None:
+    """Refuses attributes that are no numbers, nor tensors of one (TypeError), not positive, or not finite (ValueError)."""
+    for name in names:
+        value = getattr(owner, name)
+        if not (isinstance(value, Real) or (isinstance(value, Tensor) and value.ndim == 0)):
+            raise TypeError(f"{type(owner).__name__}: {name}={value!r}; it is a number.")
+        if not value > 0:  # type: ignore[operator]
+            raise ValueError(f"{type(owner).__name__}: {name}={value!r}; it must be positive.")
+        if not value < math.inf:  # type: ignore[operator]
+            raise ValueError(f"{type(owner).__name__}: {name}={value!r}; it must be finite.")

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from . import gamma_sums, seeded_noise
+from .arguments import check_counts, check_positive
 from .describe import constructor_call
 
 T = TypeVar("T")
@@ -62,12 +63,6 @@ class Noise:
         return hash(repr(self))
 
 
-def _positive(name: str, value: float) -> float:
-    if not value > 0:
-        raise ValueError(f"{name}={value!r}; it must be positive.")
-    return value
-
-
 class SmoothNoise(Noise):
     """A law that knows its quantiles, from which the compiled kernel draws.
 
@@ -101,7 +96,8 @@ class Gaussian(SmoothNoise):
     mean = 0.0
 
     def __init__(self, scale: float = 1.0):
-        self.scale = _positive("scale", scale)
+        self.scale = scale
+        check_positive(self, "scale")
 
     @property
     def arguments(self) -> tuple[float, ...]:
@@ -127,7 +123,8 @@ class Gumbel(SmoothNoise):
     has_score = True
 
     def __init__(self, scale: float = 1.0):
-        self.scale = _positive("scale", scale)
+        self.scale = scale
+        check_positive(self, "scale")
 
     @property
     def arguments(self) -> tuple[float, ...]:
@@ -168,7 +165,9 @@ class SumOfGamma(SmoothNoise):
     """
 
     def __init__(self, k: int, scale: float = 1.0, terms: int = 10):
-        self.k, self.scale, self.terms = int(_positive("k", k)), _positive("scale", scale), int(_positive("terms", terms))
+        self.k, self.scale, self.terms = k, scale, terms
+        check_positive(self, "scale")
+        check_counts(self, k=1, terms=1)
 
     @property
     def arguments(self) -> tuple[float, ...]:
@@ -325,7 +324,8 @@ class TwoPointMargin(Noise):
     mean = 0.0
 
     def __init__(self, alpha: float = 1.0):
-        self.alpha = _positive("alpha", alpha)
+        self.alpha = alpha
+        check_positive(self, "alpha")
 
     def sample(self, like: Tensor) -> Tensor:
         half = torch.full_like(like, self.alpha / 2)

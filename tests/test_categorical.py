@@ -270,7 +270,7 @@ def test_not_the_same_as_a_relaxation_of_noisy_scores():
             "up to about 1.5.",
         ),
         (GumbelSoftmax(0.0), Argmax(), "GumbelSoftmax: temperature=0.0; it must be positive."),
-        (GumbelRao(1.0, 0), Argmax(), "GumbelRao: samples=0; it must be positive."),
+        (GumbelRao(1.0, 0), Argmax(), "GumbelRao: samples=0; it must be at least 1."),
         (GappedStraightThrough(1.0, -1.0), Argmax(), "GappedStraightThrough: gap=-1.0; it must not be negative."),
         (
             ReinMax(),

@@ -245,7 +245,7 @@ def test_k_subset_under_vmap():
         (
             lambda: PerturbedSolution(TopK(1), torch.zeros(1, 3), sigma=0.0),
             ValueError,
-            "PerturbedSolution: sigma=0.0; the scale of the noise must be positive.",
+            "PerturbedSolution: sigma=0.0; it must be positive.",
         ),
         (
             lambda: PerturbedSolution(TopK(1), torch.zeros(1, 3)).log_prob(torch.zeros(1, 3)),

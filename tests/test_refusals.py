@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from dataclasses import fields
@@ -10,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from solverlayers import SolverLayer, solvers
+from solverlayers import SolverLayer, estimators, losses, noise, relaxations, rules, solvers
 from solverlayers.losses import FenchelYoungLoss
 from solverlayers.relaxations import SoftTopK
 from solverlayers.rules import AIMLE, DAB, IMLE, LPGD, Blackbox, Identity, Perturbed
-from solverlayers.solvers import HiGHS, Parallel, TopK
+from solverlayers.solvers import Argmax, HiGHS, Parallel, TopK
 from solverlayers.tasks.doctor import EXAMPLES
 
 
@@ -135,6 +136,34 @@ def test_fields_of_solvers(name):
             if not (field.default is None is wrong):
                 with pytest.raises((TypeError, ValueError), match=rf"^\w+: {field.name}( is |=)"):
                     kind(**{**EXAMPLES[name].fields, field.name: wrong})
+
+
+NEEDED = {"solver": TopK(2), "network": torch.nn.Identity(), "surrogate": torch.nn.Identity(), "k": 2}
+NEEDED |= {"approximator": "equivariant", "shape": (4,)}
+CLASSES = [
+    kind
+    for module in (rules, losses, relaxations, estimators, noise)
+    for kind in vars(module).values()
+    if inspect.isclass(kind) and not inspect.isabstract(kind) and kind.__module__.startswith("solverlayers.")
+]
+
+
+def built(made):
+    if isinstance(made, rules.Rule):
+        made.check(Argmax())
+
+
+@pytest.mark.parametrize("kind", [kind for kind in CLASSES if kind is not noise.Seeded], ids=lambda kind: kind.__name__)
+def test_numbers_of_rules_losses_and_relaxations(kind):
+    """A number of the wrong kind is refused by name, when the object is built or, of a rule, when its layer is."""
+    parameters = inspect.signature(kind).parameters.values()
+    needed = {p.name: NEEDED[p.name] for p in parameters if p.name in NEEDED}
+    for parameter in parameters:
+        for wrong in WRONG.get(parameter.annotation, ()):
+            if parameter.default is None is wrong:
+                continue
+            with pytest.raises((TypeError, ValueError), match=rf"^\w+: .*\b{parameter.name}\b"):
+                built(kind(**{**needed, parameter.name: wrong}))
 
 
 @pytest.mark.parametrize(

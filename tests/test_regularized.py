@@ -165,12 +165,12 @@ def test_contract(name):
         (
             Regularized(0.0),
             Argmax(),
-            "Regularized: strength=0.0 and iterations=20; the first must be positive, the second not negative.",
+            "Regularized: strength=0.0; it must be positive.",
         ),
         (
             Regularized(1.0, -1),
             Argmax(),
-            "Regularized: strength=1.0 and iterations=-1; the first must be positive, the second not negative.",
+            "Regularized: iterations=-1; it must be at least 0.",
         ),
         (
             Regularized(),

@@ -561,11 +561,11 @@ def test_pairs_without_meaning(relaxation, solver, reason):
     [
         (lambda: Softmax(0.0), "Softmax: temperature=0.0; it must be positive."),
         (lambda: SoftRank(-1.0), "SoftRank: strength=-1.0; it must be positive."),
-        (lambda: Sinkhorn(1.0, 0), "Sinkhorn: iterations=0; it must be positive."),
+        (lambda: Sinkhorn(1.0, 0), "Sinkhorn: iterations=0; it must be at least 1."),
         (lambda: Entmax(1.0), "Entmax: alpha=1.0; it must be above 1. alpha = 1 is Softmax."),
         (lambda: SoftTopK(-1), "SoftTopK: k=-1; the number of chosen entries is 0 or more."),
         (lambda: SoftMinPath(neighbours=6), "SoftMinPath: neighbours=6; a cell of the grid has 4 or 8."),
-        (lambda: SoftMinPath(steps=-1), "SoftMinPath: steps=-1; it must not be negative."),
+        (lambda: SoftMinPath(steps=-1), "SoftMinPath: steps=-1; it must be at least 0."),
         (
             lambda: Ranks(SoftSort(descending=True)),
             "Ranks: SoftSort(temperature=1.0, descending=True) sorts in descending order, and ranks that maximise <theta, y> "

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from ..arguments import check_positive
 from ..noise import Gaussian, Noise
 from ..oracle import Oracle
 from ..solver import Solver
@@ -33,14 +34,20 @@ class PerturbedSolution(Distribution):
     arg_constraints: dict[str, Any] = {}
 
     def __init__(self, solver: Solver, scores: Tensor, sigma: float = 1.0, noise: Noise | None = None, **instance: Tensor):
-        if not sigma > 0:
-            raise ValueError(f"PerturbedSolution: sigma={sigma!r}; the scale of the noise must be positive.")
+        if not isinstance(solver, Solver):
+            raise TypeError(f"PerturbedSolution: solver is {solver!r}; expected an instance of Solver, such as TopK(2).")
+        if not isinstance(scores, Tensor):
+            raise TypeError(f"PerturbedSolution: the scores are a {type(scores).__name__}; expected a tensor.")
+        if noise is not None and not isinstance(noise, Noise):
+            raise TypeError(f"PerturbedSolution: noise is {noise!r}; expected an instance of Noise, such as Gumbel(), or None.")
+        self.sigma = sigma
+        check_positive(self, "sigma")
         if scores.ndim != solver.event_dim + 1:
             raise ValueError(
                 f"PerturbedSolution: scores have shape {tuple(scores.shape)}; {solver!r} takes a batch dimension and "
                 f"{solver.event_dim} more."
             )
-        self.solver, self.sigma, self.noise = solver, sigma, Gaussian() if noise is None else noise
+        self.solver, self.noise = solver, Gaussian() if noise is None else noise
         self.oracle = Oracle(solver, instance)
         self.theta = self.oracle.pack((scores,))
         if self.oracle.mask is not None:

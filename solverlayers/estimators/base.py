@@ -58,6 +58,6 @@ def check_distribution(estimator: Estimator, distribution: Distribution) -> None
 
 
 def check_samples(estimator: Estimator, samples: int, least: int = 1, advice: str = "") -> int:
-    if not isinstance(samples, int) or samples < least:
+    if isinstance(samples, bool) or not isinstance(samples, int) or samples < least:
         raise ValueError(f"{type(estimator).__name__}: samples={samples!r}; it must be an integer of at least {least}{advice}.")
     return samples

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from ..arguments import check_numbers
 from ..describe import constructor_call
 from .latents import parameters
 
@@ -43,9 +44,10 @@ class MovingAverage(Baseline):
 
     def __init__(self, decay: float = 0.9):
         super().__init__()
+        self.decay = decay
+        check_numbers(self, "decay")
         if not 0 <= decay < 1:
             raise ValueError(f"MovingAverage: decay={decay!r}; it must be at least 0 and less than 1.")
-        self.decay = decay
         self.register_buffer("mean", torch.zeros(()))
         self.register_buffer("weight", torch.zeros(()))
 
@@ -68,6 +70,8 @@ class LearnedBaseline(Baseline):
 
     def __init__(self, network: nn.Module):
         super().__init__()
+        if not isinstance(network, nn.Module):
+            raise TypeError(f"LearnedBaseline: network is {network!r}; expected an nn.Module from logits or scores to numbers.")
         self.network = network
 
     def forward(self, losses: Tensor, distribution: Distribution) -> Tensor:

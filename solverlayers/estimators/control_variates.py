@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.func import functional_call
 
+from ..arguments import check_numbers, check_positive
 from ..autograd import given_gradient
 from .base import Estimator, Loss, check_samples, evaluate
 from .baselines import one_number
@@ -120,7 +121,9 @@ class REBAR(_Conditional):
 
     def __init__(self, temperature: float = 0.5, eta: float = 1.0, samples: int = 1):
         super().__init__()
-        self.temperature, self.eta = _positive(self, temperature), eta
+        self.temperature, self.eta = temperature, eta
+        check_positive(self, "temperature")
+        check_numbers(self, "eta")
         self.samples = check_samples(self, samples)
         self.control = Sum(Relaxed(temperature, eta), None)
 
@@ -148,8 +151,11 @@ class RELAX(_Conditional):
 
     def __init__(self, surrogate: nn.Module, temperature: float | None = None, eta: float = 1.0, samples: int = 1):
         super().__init__()
-        self.temperature = None if temperature is None else _positive(self, temperature)
-        self.eta, self.samples = eta, check_samples(self, samples)
+        self.temperature, self.eta = temperature, eta
+        check_numbers(self, "eta")
+        if temperature is not None:
+            check_positive(self, "temperature")
+        self.samples = check_samples(self, samples)
         self.control = Sum(None if temperature is None else Relaxed(temperature, eta), _module(self, surrogate))
 
     @property
@@ -190,12 +196,6 @@ class LAX(_ControlVariate):
         value, pull_scores = torch.func.vjp(control, scores.unsqueeze(0))  # type: ignore[misc]
         (slopes,) = pull_scores(torch.ones_like(value))
         return pull_theta((losses - value[0], slopes[0]))[0]
-
-
-def _positive(estimator: Estimator, temperature: float) -> float:
-    if not temperature > 0:
-        raise ValueError(f"{type(estimator).__name__}: temperature={temperature!r}; it must be positive.")
-    return temperature
 
 
 def _module(estimator: Estimator, surrogate: object) -> nn.Module:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..arguments import check_positive
 from ..autograd import replace_gradient
 from ..noise import Gaussian, Noise
 from ..oracle import OnFailure
@@ -33,9 +34,8 @@ class PerturbationGradientLoss(SolverLoss):
 
     def __init__(self, solver: Solver, sigma: float = 1.0, two_sided: bool = False, on_failure: OnFailure = "raise"):
         super().__init__(solver, on_failure)
-        if not sigma > 0:
-            raise ValueError(f"PerturbationGradientLoss: sigma={sigma!r}; it must be positive.")
         self.sigma, self.two_sided = sigma, two_sided
+        check_positive(self, "sigma")
         self._needs_objective()
         self._needs_no_offset()
 

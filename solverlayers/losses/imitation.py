@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..arguments import check_numbers
 from ..noise import Gaussian, Noise
 from ..oracle import OnFailure, Oracle
 from ..rules.base import distance_centre
@@ -131,9 +132,10 @@ class StructuredHingeLoss(ImitationLoss):
 
     def __init__(self, solver: Solver, margin: float = 1.0, on_failure: OnFailure = "raise"):
         super().__init__(solver, on_failure)
-        if not margin >= 0:
-            raise ValueError(f"StructuredHingeLoss: margin={margin!r}; it must not be negative.")
         self.margin = margin
+        check_numbers(self, "margin")
+        if margin < 0:
+            raise ValueError(f"StructuredHingeLoss: margin={margin!r}; it must not be negative.")
         distance_centre(self, solver)
 
     def imitate(self, oracle: Oracle, theta: Tensor, y_true: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..arguments import check_numbers, check_positive
 from ..autograd import is_transformed
 from ..errors import first_instance
 from ..oracle import Oracle
@@ -102,6 +103,7 @@ class PairwiseRankingLoss(_RankingLoss):
     def __init__(self, solver: Solver, margin: float = 0.0):
         super().__init__(solver)
         self.margin = margin
+        check_numbers(self, "margin")
 
     def compare(self, values: Tensor, true_values: Tensor) -> Tensor:
         best = true_values.argmax(0, keepdim=True)
@@ -118,9 +120,8 @@ class ListwiseRankingLoss(_RankingLoss):
 
     def __init__(self, solver: Solver, temperature: float = 1.0):
         super().__init__(solver)
-        if not temperature > 0:
-            raise ValueError(f"ListwiseRankingLoss: temperature={temperature!r}; it must be positive.")
         self.temperature = temperature
+        check_positive(self, "temperature")
 
     def compare(self, values: Tensor, true_values: Tensor) -> Tensor:
         weights = torch.softmax(true_values / self.temperature, 0)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .base import BIG, Relaxation, positive, usable
+from ..arguments import check_positive
+from .base import BIG, Relaxation, usable
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class SoftAlignment(Relaxation):
     binary = True
 
     def __post_init__(self) -> None:
-        positive(self, "temperature")
+        check_positive(self, "temperature")
 
     def relax(self, theta: Tensor, mask: Tensor | None) -> Tensor:  # type: ignore[override]  # (*S, B, n, m) -> (*S, B, n, m)
         n, m = theta.shape[-2:]

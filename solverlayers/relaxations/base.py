@@ -116,14 +116,6 @@ class Relaxation:
         return ""
 
 
-def positive(relaxation: Relaxation, *names: str) -> None:
-    """Refuses a field that is not positive."""
-    for name in names:
-        value = getattr(relaxation, name)
-        if not value > 0:
-            raise ValueError(f"{type(relaxation).__name__}: {name}={value!r}; it must be positive.")
-
-
 def usable(theta: Tensor, mask: Tensor | None) -> Tensor:
     """The entries that may be used: inside the mask, and with a score above minus infinity."""
     finite = theta > -torch.inf

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .base import Relaxation, positive
+from ..arguments import check_positive
+from .base import Relaxation
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class _Elementwise(Relaxation):
     separable = True
 
     def __post_init__(self) -> None:
-        positive(self, "temperature")
+        check_positive(self, "temperature")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .base import BIG, Relaxation, positive, usable
+from ..arguments import check_counts, check_positive
+from .base import BIG, Relaxation, usable
 
 _FOUR = ((-1, 0), (0, -1), (0, 1), (1, 0))
 _EIGHT = (*_FOUR, (-1, -1), (-1, 1), (1, -1), (1, 1))
@@ -45,11 +46,11 @@ class SoftMinPath(Relaxation):
     takes = ("source", "target")
 
     def __post_init__(self) -> None:
-        positive(self, "temperature")
+        check_positive(self, "temperature")
         if self.neighbours not in (4, 8):
             raise ValueError(f"SoftMinPath: neighbours={self.neighbours!r}; a cell of the grid has 4 or 8.")
-        if self.steps is not None and self.steps < 0:
-            raise ValueError(f"SoftMinPath: steps={self.steps!r}; it must not be negative.")
+        if self.steps is not None:
+            check_counts(self, steps=0)
 
     def relax(  # type: ignore[override]  # (*S, B, h, w) -> (*S, B, h, w)
         self, theta: Tensor, mask: Tensor | None, source: Tensor | None = None, target: Tensor | None = None

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..arguments import check_positive
 from ..solver import Solver
-from .base import BIG, Relaxation, positive, usable
+from .base import BIG, Relaxation, usable
 from .isotonic import pooled_logsumexps, pooled_means
 
 
@@ -17,7 +18,7 @@ class _Permutahedral(Relaxation):
     strength: float = 1.0
 
     def __post_init__(self) -> None:
-        positive(self, "strength")
+        check_positive(self, "strength")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .base import BIG, Relaxation, masked_softmax, positive, usable
+from ..arguments import check_counts, check_positive
+from .base import BIG, Relaxation, masked_softmax, usable
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Sinkhorn(Relaxation):
     hull = "matchings of rows and columns"
 
     def __post_init__(self) -> None:
-        positive(self, "temperature", "iterations")
+        check_positive(self, "temperature")
+        check_counts(self, iterations=1)
 
     def relax(self, theta: Tensor, mask: Tensor | None) -> Tensor:  # (*S, B, n, m) -> (*S, B, n, m)
         used = usable(theta, mask)
@@ -65,7 +67,7 @@ class _Sorter(Relaxation):
     shared = ("descending",)
 
     def __post_init__(self) -> None:
-        positive(self, "temperature")
+        check_positive(self, "temperature")
 
     def relax(self, theta: Tensor, mask: Tensor | None) -> Tensor:  # (*S, B, n) -> (*S, B, n, n)
         used = usable(theta, mask)

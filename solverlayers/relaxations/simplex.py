@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .base import BIG, Relaxation, masked_softmax, positive
+from ..arguments import check_positive
+from .base import BIG, Relaxation, masked_softmax
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Softmax(Relaxation):
     constant_sum = True
 
     def __post_init__(self) -> None:
-        positive(self, "temperature")
+        check_positive(self, "temperature")
 
     def relax(self, theta: Tensor, mask: Tensor | None) -> Tensor:  # (*S, B, C) -> (*S, B, C)
         return masked_softmax(theta / self.temperature, mask)
@@ -51,7 +52,7 @@ class Sparsemax(Relaxation):
     constant_sum = True
 
     def __post_init__(self) -> None:
-        positive(self, "temperature")
+        check_positive(self, "temperature")
 
     def relax(self, theta: Tensor, mask: Tensor | None) -> Tensor:  # (*S, B, C) -> (*S, B, C)
         z = _shifted(theta / self.temperature, mask)
@@ -82,7 +83,7 @@ class Entmax(Relaxation):
     constant_sum = True
 
     def __post_init__(self) -> None:
-        positive(self, "temperature")
+        check_positive(self, "temperature", "alpha")
         if not self.alpha > 1:
             raise ValueError(f"Entmax: alpha={self.alpha!r}; it must be above 1. alpha = 1 is Softmax.")
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from torch import Tensor
 
-from .base import BIG, Relaxation, positive, usable
+from ..arguments import check_positive
+from .base import BIG, Relaxation, usable
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,8 @@ class _KSubset(Relaxation):
     takes = ("k",)
 
     def __post_init__(self) -> None:
-        positive(self, "temperature")
-        if self.k is not None and (not hasattr(self.k, "__index__") or isinstance(self.k, Tensor)):
+        check_positive(self, "temperature")
+        if self.k is not None and (not isinstance(self.k, Integral) or isinstance(self.k, bool)):
             raise TypeError(
                 f"{type(self).__name__}: k={self.k!r}; the number of chosen entries is a whole number, or a tensor in the call."
             )

@@ -14,6 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..arguments import check_counts, check_numbers, check_positive
 from ..autograd import replace_gradient
 from ..noise import Gumbel
 from ..oracle import Oracle
@@ -34,8 +35,7 @@ class _Categorical(Rule):
                 f"{name} draws one category from softmax(scores), which needs a solver with one-hot solutions such as Argmax; "
                 f"{solver!r} has others. Use Perturbed or IMLE, which draw solutions of any solver, or Identity."
             )
-        if not self.temperature > 0:
-            raise ValueError(f"{name}: temperature={self.temperature!r}; it must be positive.")
+        check_positive(self, "temperature")
 
 
 class _Sampled(_Categorical):
@@ -152,8 +152,7 @@ class GumbelRao(_Sampled):
 
     def check(self, solver: Solver) -> None:
         super().check(solver)
-        if self.samples < 1:
-            raise ValueError(f"GumbelRao: samples={self.samples!r}; it must be positive.")
+        check_counts(self, samples=1)
 
 
 class GappedStraightThrough(_Sampled):
@@ -176,5 +175,6 @@ class GappedStraightThrough(_Sampled):
 
     def check(self, solver: Solver) -> None:
         super().check(solver)
+        check_numbers(self, "gap")
         if self.gap < 0:
             raise ValueError(f"GappedStraightThrough: gap={self.gap!r}; it must not be negative.")

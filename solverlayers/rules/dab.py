@@ -9,6 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from ..arguments import check_numbers
 from ..oracle import Oracle
 from ..solver import Solver
 from .base import SurrogateRule
@@ -156,6 +157,7 @@ class DAB(SurrogateRule):
         self.approximator = network
         self.masked = "mask" in inspect.signature(network.forward).parameters
         self.weight, self.shape, self.output_shape, self.commitment = weight, shape, output_shape, commitment
+        check_numbers(self, "weight", "commitment")
         self.residual = residual
 
     def check(self, solver: Solver) -> None:

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..arguments import check_numbers
 from ..autograd import Scheme, finite_difference, is_plain
 from ..noise import Gumbel, Noise, draw_samples
 from ..oracle import Oracle
@@ -105,7 +106,8 @@ class LPGD(Rule):
 
     def check(self, solver: Solver) -> None:
         needs_objective(self, solver)
-        if not isinstance(self.tau, Real) or not isinstance(self.rho, Real) or self.tau == 0 or not self.rho >= 0:
+        real = isinstance(self.tau, Real) and isinstance(self.rho, Real)
+        if not real or not math.isfinite(self.tau) or self.tau == 0 or not 0 <= self.rho < math.inf:
             raise ValueError(
                 f"LPGD: tau={self.tau!r} and rho={self.rho!r}; tau is a number other than zero, and rho not negative."
             )
@@ -187,6 +189,7 @@ class AIMLE(Rule):
         self.target, self.rate, self.sigma, self.samples = target, rate, sigma, samples
         self.noise = Gumbel() if noise is None else noise
         self.two_sided, self.start = two_sided, start
+        check_numbers(self, "target", "rate", "start")
         self.register_buffer("alpha", torch.tensor(float(start)))
         self.register_buffer("nonzeros", torch.tensor(float(target)))
 

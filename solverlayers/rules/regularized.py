@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from ..arguments import check_counts, check_positive
 from ..compiled import oracle_of, reported, tags
 from ..oracle import Oracle
 from ..relaxations.base import BIG
@@ -63,11 +64,8 @@ class Regularized(Rule):
                 f"Regularized mixes solutions of a linear objective, and part of that of {solver!r} does not depend on the "
                 f"scores: of a mixture, that part has no value. Use Perturbed, Blackbox, IMLE or Identity."
             )
-        if not self.strength > 0 or self.iterations < 0:
-            raise ValueError(
-                f"Regularized: strength={self.strength!r} and iterations={self.iterations!r}; the first must be positive, the "
-                f"second not negative."
-            )
+        check_positive(self, "strength")
+        check_counts(self, iterations=0)
 
 
 def _find_vertices(oracle: Oracle, theta: Tensor, strength: float, iterations: int) -> tuple[Tensor, Tensor]:
