@@ -34,6 +34,20 @@ class GraphProgram(ProgramSolver):
         super().__post_init__()
         check_graph(self, self.graph)
 
+    def check(self, *scores: Tensor, **instance: Tensor) -> None:
+        super().check(*scores, **instance)
+        edges, there = instance.get("edge_index"), instance.get("edge_mask")
+        if edges is not None and (edges.shape[1:-1] != (2,) or edges.is_floating_point() or edges.dtype == torch.bool):
+            raise ValueError(
+                f"{type(self).__name__}: `edge_index` is {edges.dtype} of shape {tuple(edges.shape)}; expected integers of "
+                f"shape (B, 2, E), both ends of each edge."
+            )
+        if there is not None and (edges is None or there.dtype != torch.bool or there.shape != edges[:, 0].shape):
+            raise ValueError(
+                f"{type(self).__name__}: `edge_mask` is {there.dtype} of shape {tuple(there.shape)}; expected torch.bool of "
+                f"shape (B, E), False for padding, beside an `edge_index` (B, 2, E)."
+            )
+
     def tangent(self, direction: Tensor, mask: Tensor | None = None, **instance: Tensor) -> Tensor:
         """Solutions differ in every entry.  # (*S, B, n) -> (*S, B, n)"""
         return direction if mask is None else torch.where(mask, direction, 0)
@@ -222,9 +236,10 @@ class SetCover(ProgramSolver):
             raise ValueError(
                 "SetCover: no members. Give `members=` to the solver, if all instances share them, or to the call."
             )
-        rows = self.members.array if members is None else members[(members >= 0).all(1)]
+        rows = self.members.array if members is None else members
         if rows.ndim != 2 or rows.shape[1] != shape[0]:
             raise ValueError(
                 f"SetCover: members of one instance have shape {rows.shape}; expected a column for each of {shape[0]} sets."
             )
+        rows = rows if members is None else rows[(rows >= 0).all(1)]
         return zero_one(rows, least=1.0, upper=1.0 if mask is None else mask)

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from solverlayers.errors import InstanceError, first_instance
 
-from .common import check_mask
 from .constant import keep_constants
 from .engines import Engine, HiGHS, Program
 from .program_family import ProgramSolver
@@ -101,9 +100,8 @@ class LinearConstraints(ProgramSolver):
         return bool(self.integer.array.all() and (self.lower.array >= 0).all() and (self.upper.array <= 1).all())
 
     def check(self, scores: Tensor, **instance: Tensor) -> None:
-        """Besides what every solver checks: NaN in the constraints (InstanceError), and masks."""
+        """Besides what every program checks: NaN in the constraints (InstanceError)."""
         super().check(scores, **instance)
-        check_mask(self, scores, instance.get("mask"))
         for name in _ROWS:
             if name in instance and instance[name].isnan().any():
                 bad = instance[name].isnan().flatten(1).any(1)

@@ -12,7 +12,7 @@ from torch import Tensor
 from solverlayers.errors import InfeasibleError, InstanceError, SolverTimeoutError, first_instance
 from solverlayers.solver import Sense, Solution, Solver, inner
 
-from .common import check_seconds, greatest_gain, remove_mean
+from .common import check_mask, check_seconds, greatest_gain, remove_mean
 from .edge_family import native
 from .engines import Answer, Engine, Program, Status
 
@@ -70,6 +70,10 @@ class ProgramSolver(Solver):
                 f"brackets)."
             )
         check_seconds(self, "time_limit")
+
+    def check(self, *scores: Tensor, **instance: Tensor) -> None:
+        super().check(*scores, **instance)
+        check_mask(self, scores[0], instance.get("mask"))
 
     @abstractmethod
     def _program(self, shape: tuple[int, ...], **instance: np.ndarray) -> Program:

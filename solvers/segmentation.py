@@ -125,8 +125,9 @@ class LabelledSegmentation(Solver):
         mask = instance.get("mask")
         if len(scores) == 2 and scores[0].ndim == 4:
             segments, transitions = scores
+            check_mask(self, segments, mask)
             inside = _inside(segments.shape[1], segments.shape[2], segments.device)[:, :, None]
-            allowed = inside & mask if mask is not None and mask.shape == segments.shape else inside.expand_as(segments)
+            allowed = inside.expand_as(segments) if mask is None else inside & mask
             if transitions.ndim == 4 and transitions.shape[1] == segments.shape[1] - 1:
                 cut = torch.arange(1, segments.shape[1], device=segments.device) < _last_element(allowed)[:, None]
                 transitions = torch.where(cut[:, :, None, None], transitions, 0)

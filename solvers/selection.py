@@ -121,7 +121,7 @@ class TopK(Solver):
             )
         if k is None:
             return self.k  # type: ignore[return-value]
-        if k.ndim != 1 or k.is_floating_point():
+        if k.ndim != 1 or k.is_floating_point() or k.dtype == torch.bool:
             raise ValueError(
                 f"TopK: `k` is {k.dtype} of shape {tuple(k.shape)}; expected one integer per instance, shape (B,)."
             )

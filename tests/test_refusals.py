@@ -17,6 +17,7 @@ from solverlayers.relaxations import SoftTopK
 from solverlayers.rules import AIMLE, DAB, IMLE, LPGD, Blackbox, Identity, Perturbed
 from solverlayers.solvers import Argmax, HiGHS, Parallel, TopK
 from solverlayers.tasks.doctor import EXAMPLES
+from solverlayers.tasks.families import takes
 
 
 def layer(rule, **settings):
@@ -179,6 +180,38 @@ def test_numbers_of_rules_losses_and_relaxations(kind):
 def test_numbers_that_all_instances_share(call, field):
     with pytest.raises((TypeError, ValueError), match=f"^{field} makes no array of numbers. "):
         call()
+
+
+@pytest.mark.parametrize("name", [name for name, e in EXAMPLES.items() if takes(getattr(solvers, name)(**e.fields), "mask")])
+def test_what_is_no_mask(name):
+    example, solver = EXAMPLES[name], getattr(solvers, name)(**EXAMPLES[name].fields)
+    scores = example.scores if isinstance(example.scores, tuple) else (example.scores,)
+    scores = [torch.tensor(part)[None] for part in scores]
+    instance = {key: torch.as_tensor(value)[None] for key, value in example.instance.items()}
+    inside = torch.ones_like(scores[0])
+    for mask in (inside, inside.int(), inside[..., :-1].bool(), inside[..., None].bool()):
+        with pytest.raises((TypeError, ValueError), match=r"^\w+: `mask` (is torch\.|is \w+ of shape |has shape )"):
+            solver(*scores, **instance, mask=mask)
+
+
+def test_what_are_no_edges():
+    solver, scores = solvers.MaxIndependentSet(), torch.ones(1, 3)
+    edges = torch.tensor([[[0, 1], [1, 2]]])
+    assert solver(scores, edge_index=edges, edge_mask=torch.tensor([[True, False]])).tolist() == [[1, 0, 1]]
+    expected = "`edge_mask` is torch.int64 of shape (1, 2); expected torch.bool of shape (B, E), False for padding, beside an "
+    with pytest.raises(ValueError, match=f"^MaxIndependentSet: {re.escape(expected)}`edge_index`"):
+        solver(scores, edge_index=edges, edge_mask=torch.tensor([[1, 0]]))
+    with pytest.raises(ValueError, match=r"^MaxIndependentSet: `edge_mask` is torch\.bool of shape \(1, 2\); expected"):
+        solvers.MaxIndependentSet(solvers.Graph([[0], [1]], 3))(scores, edge_mask=torch.ones(1, 2, dtype=torch.bool))
+    expected = "`edge_index` is torch.float32 of shape (1, 2, 2); expected integers of shape (B, 2, E), both ends of each edge."
+    with pytest.raises(ValueError, match=f"^MaxIndependentSet: {re.escape(expected)}$"):
+        solver(scores, edge_index=edges.float())
+    with pytest.raises(
+        ValueError, match=r"^SetCover: members of one instance have shape \(\); expected a column for each of 3"
+    ):
+        solvers.SetCover()(scores, members=torch.ones(1))
+    with pytest.raises(ValueError, match=r"^TopK: `k` is torch\.bool of shape \(1,\); expected one integer per instance"):
+        TopK()(scores, k=torch.tensor([True]))
 
 
 def test_a_number_that_should_be_one_for_each():
