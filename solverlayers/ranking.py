@@ -13,6 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from .arguments import check_numbers
 from .layer import SolverLayer
 
 
@@ -134,10 +135,12 @@ class RecallLoss(nn.Module):
     def __init__(self, ranker: SolverLayer, margin: float = 0.02, weight: Callable[[Tensor], Tensor] = double_logarithm):
         super().__init__()
         self.ranker, self.margin, self.weight = ranker, margin, weight
+        check_numbers(self, "margin")
         _check_ranker(self, ranker)
 
     def forward(self, scores: Tensor, relevant: Tensor, **instance: Tensor) -> Tensor:
         """The loss of each query.  # (B, n), (B, n) -> (B,)"""
+        _check_relevant(self, scores, relevant)
         scores = rank_margin(scores, relevant, self.margin) if self.training else scores
         return recall_loss(_ranks(self.ranker, scores, instance), relevant, self.weight, instance.get("mask"))
 
@@ -151,10 +154,12 @@ class AveragePrecisionLoss(nn.Module):
     def __init__(self, ranker: SolverLayer, margin: float = 0.02):
         super().__init__()
         self.ranker, self.margin = ranker, margin
+        check_numbers(self, "margin")
         _check_ranker(self, ranker)
 
     def forward(self, scores: Tensor, relevant: Tensor, **instance: Tensor) -> Tensor:
         """The loss of each query.  # (B, n), (B, n) -> (B,)"""
+        _check_relevant(self, scores, relevant)
         scores = random_rank_margin(scores, relevant, self.margin) if self.training else scores
         precision = average_precision(_ranks(self.ranker, scores, instance), relevant, instance.get("mask"))
         return torch.where(precision.isnan(), 0, 1 - precision)
@@ -170,6 +175,14 @@ def _check_ranker(loss: nn.Module, ranker: SolverLayer) -> None:
         raise ValueError(
             f"{type(loss).__name__}: the ranker's solver is {ranker.solver!r}, which gives the best score the last rank; the "
             f"metrics count from the best. Use Ranking(descending=True)."
+        )
+
+
+def _check_relevant(loss: nn.Module, scores: Tensor, relevant: Tensor) -> None:
+    if relevant.shape != scores.shape:
+        raise ValueError(
+            f"{type(loss).__name__}: `relevant` has shape {tuple(relevant.shape)} but the scores have shape "
+            f"{tuple(scores.shape)}; expected True or False for each score. Use `torch.nn.functional.one_hot` for classes."
         )
 
 

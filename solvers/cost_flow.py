@@ -111,8 +111,9 @@ class CostFlow(FlowSolver):
         off = supply.sum(1).abs() > _BALANCE * supply.abs().sum(1)
         if off.any():
             first = first_instance(off)
+            given, taken = supply[first].clamp_min(0).sum(), -supply[first].clamp_max(0).sum()
             raise InfeasibleError(
-                f"{type(self).__name__}: instance {first} has supplies that exceed its demands by {supply[first].sum():g} "
+                f"{type(self).__name__}: instance {first} has supplies of {given:g} and demands of {taken:g} "
                 f"({int(off.sum())} of {len(off)} instances). Scale them to the same sum, or let one more node take the rest.",
                 off,
             )

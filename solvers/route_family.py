@@ -116,12 +116,14 @@ class RoutingProblem(Solver):
         self,
         scores: Tensor,
         bounds: bool,
-        demands: Tensor,
+        demands: Tensor | None = None,
         capacity: Tensor | None = None,
         vehicles: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         check_mask(self, scores, mask)
+        if demands is None:
+            raise ValueError(f"{type(self).__name__}: no demands. Give `demands=` (B, n), a number for each node, to the call.")
         fleet = self._fleet(scores, demands, capacity, vehicles, mask)
         alone = torch.zeros_like(scores[:, 0, 0], dtype=torch.int64)
         nowhere = Routes(torch.zeros_like(scores, dtype=torch.bool), alone, alone.double())

@@ -254,8 +254,8 @@ def test_flows_that_are_refused(backend):
     solver = MinCostFlow(Graph([[0, 1, 2], [1, 2, 0]]), capacity=[torch.inf, 4, torch.inf])
     ones, supply = torch.ones(2, 3), torch.tensor([[1.0, 0.0, -1.0]]).repeat(2, 1)
     message = (
-        "MinCostFlow: instance 1 has supplies that exceed its demands by 2 (1 of 2 instances). Scale them to the same sum, or "
-        "let one more node take the rest."
+        "MinCostFlow: instance 1 has supplies of 2.33333 and demands of 0.333333 (1 of 2 instances). Scale them to the same "
+        "sum, or let one more node take the rest."
     )
     with pytest.raises(InfeasibleError, match=f"^{re.escape(message)}$"):
         solver(ones, supply=supply + torch.tensor([[0.0], [2 / 3]]))
@@ -394,7 +394,7 @@ def test_distributions_in_single_precision(backend):
 def test_transport_that_is_refused():
     costs = torch.ones(2, 2, 2)
     message = (
-        "Transport: instance 1 has supplies that exceed its demands by 1 (1 of 2 instances). Scale them to the same sum, or "
+        "Transport: instance 1 has supplies of 3 and demands of 2 (1 of 2 instances). Scale them to the same sum, or "
         "let one more node take the rest."
     )
     with pytest.raises(InfeasibleError, match=f"^{re.escape(message)}$"):

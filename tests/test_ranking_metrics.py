@@ -194,3 +194,13 @@ def test_ranks_must_count_from_the_best():
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         ranking.RecallLoss(SolverLayer(Ranking(), Identity()))
+
+
+@pytest.mark.parametrize("kind", [ranking.RecallLoss, ranking.AveragePrecisionLoss])
+def test_classes_are_no_relevance(kind):
+    message = (
+        f"{kind.__name__}: `relevant` has shape (3,) but the scores have shape (3, 3); expected True or False for each score. "
+        f"Use `torch.nn.functional.one_hot` for classes."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        kind(SolverLayer(DESCENDING, Identity()))(torch.randn(3, 3), torch.tensor([0, 1, 2]))

@@ -304,3 +304,10 @@ def test_too_many_customers_for_enumeration():
         ValueError,
         demands=torch.ones(1, 12),
     )
+
+
+def test_demands_are_needed():
+    with pytest.raises(
+        ValueError, match=r"^VehicleRouting: no demands\. Give `demands=` \(B, n\), a number for each node, to the "
+    ):
+        VehicleRouting(capacity=2)(torch.ones(1, 3, 3))
