@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from solverlayers import SolverLayer, estimators, losses, noise, relaxations, rules, solvers
+from solverlayers import SolverLayer, distributions, estimators, losses, noise, relaxations, rules, solvers
 from solverlayers.losses import FenchelYoungLoss
 from solverlayers.relaxations import SoftTopK
 from solverlayers.rules import AIMLE, DAB, IMLE, LPGD, Blackbox, Identity, Perturbed
@@ -112,6 +112,38 @@ NO_STEP = "it must be a positive number or 'auto'."
             "TopK: `mask` is a ndarray; " + NO_DATA,
         ),
         (lambda: SolverLayer(TopK(), Identity())(torch.randn(3), k=2), TypeError, "TopK: `k` is a int; " + NO_DATA),
+        (
+            lambda: relaxations.Softmax()(torch.rand(2), torch.ones(2)),
+            TypeError,
+            "Softmax(temperature=1.0): `mask` is torch.float32; a mask is torch.bool, True where an entry may be used.",
+        ),
+        (
+            lambda: distributions.PlackettLuce([1.0, 2.0]),
+            TypeError,
+            "PlackettLuce: logits are a list; expected a tensor. Use `torch.as_tensor`.",
+        ),
+        (lambda: distributions.KSubset(torch.zeros(3), k=1.5), TypeError, "KSubset: k=1.5; it is a whole number."),
+        (
+            lambda: estimators.ScoreFunction()(print, torch.distributions.Bernoulli(torch.full((2,), 0.5))),
+            TypeError,
+            "ScoreFunction: the loss returned a NoneType; expected a tensor.",
+        ),
+        (
+            lambda: losses.Pushforward(TopK(1))(torch.rand(2, 3), None),
+            TypeError,
+            "Pushforward: cost is a NoneType; expected a function of solutions.",
+        ),
+        (
+            lambda: losses.Pushforward(TopK(1))(torch.rand(2, 3), lambda y: 1.0),
+            TypeError,
+            "Pushforward: the cost is a float; expected a tensor.",
+        ),
+        (
+            lambda: losses.ImitationLoss(solvers.Viterbi())((torch.rand(2, 3, 2), torch.rand(2, 2, 2)), torch.rand(2, 3, 2)),
+            TypeError,
+            "ImitationLoss: the scores are a tuple, and this loss is one of solvers with one tensor of scores. For Viterbi() "
+            "make a loss of the output of a SolverLayer.",
+        ),
     ],
 )
 def test_refusals(call, error, message):
@@ -206,9 +238,7 @@ def test_what_are_no_edges():
     expected = "`edge_index` is torch.float32 of shape (1, 2, 2); expected integers of shape (B, 2, E), both ends of each edge."
     with pytest.raises(ValueError, match=f"^MaxIndependentSet: {re.escape(expected)}$"):
         solver(scores, edge_index=edges.float())
-    with pytest.raises(
-        ValueError, match=r"^SetCover: members of one instance have shape \(\); expected a column for each"
-    ):
+    with pytest.raises(ValueError, match=r"^SetCover: members of one instance have shape \(\); expected a column for each"):
         solvers.SetCover()(scores, members=torch.ones(1))
     with pytest.raises(ValueError, match=r"^TopK: `k` is torch\.bool of shape \(1,\); expected one integer per instance"):
         TopK()(scores, k=torch.tensor([True]))

@@ -25,6 +25,8 @@ def validates(validate_args: bool | None) -> bool:
 
 def checked_logits(name: str, logits: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """Logits with zeros outside the mask, and the mask; both broadcast against each other.  # (*B, n), (*B, n)"""
+    if not isinstance(logits, Tensor):
+        raise TypeError(f"{name}: logits are a {type(logits).__name__}; expected a tensor. Use `torch.as_tensor`.")
     if not logits.is_floating_point():
         raise TypeError(f"{name}: logits are {logits.dtype}; they are floating-point numbers. Use `logits.float()`.")
     if logits.ndim < 1:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints, register_kl
 
+from ..arguments import whole
 from .common import NEVER, NO_SHAPE, NUMBERS, checked_logits, gumbel, transforms_active, validates, where_available
 
 
@@ -60,6 +61,8 @@ class KSubset(Distribution):
             batch = torch.broadcast_shapes(logits.shape[:-1], k.shape)
             logits, k = logits.expand(*batch, -1), k.long().expand(batch)
             mask = None if mask is None else mask.expand_as(logits)
+        else:
+            k = whole("KSubset", "k", k)
         self.k, self.mask, self.logits = k, mask, logits
         super().__init__(logits.shape[:-1], logits.shape[-1:], validates(validate_args))
         self._check_counts()

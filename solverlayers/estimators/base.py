@@ -38,6 +38,8 @@ class Estimator(nn.Module):
 def evaluate(estimator: Estimator, loss: Loss, y: Tensor, batch_shape: torch.Size) -> Tensor:
     """The losses of samples; refuses a loss of the wrong shape.  # (S, *B, *E) -> (S, *B)"""
     losses = loss(y)
+    if not isinstance(losses, Tensor):
+        raise TypeError(f"{type(estimator).__name__}: the loss returned a {type(losses).__name__}; expected a tensor.")
     if losses.shape != y.shape[:1] + batch_shape:
         raise ValueError(
             f"{type(estimator).__name__}: the loss has shape {tuple(losses.shape)} for solutions of shape {tuple(y.shape)}; it "

@@ -44,6 +44,11 @@ class SolverLoss(nn.Module):
 
     def _bind(self, scores: Tensor, instance: dict[str, Tensor]) -> tuple[Oracle, Tensor]:
         """The oracle of the instances, and the scores to maximise."""
+        if isinstance(scores, tuple):
+            raise TypeError(
+                f"{type(self).__name__}: the scores are a tuple, and this loss is one of solvers with one tensor of scores. "
+                f"For {self.solver!r} make a loss of the output of a SolverLayer."
+            )
         if not isinstance(scores, Tensor):
             self.solver.check(scores)  # which says what is wrong
         for key, value in instance.items():

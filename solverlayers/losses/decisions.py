@@ -96,7 +96,11 @@ class Pushforward(SolverLoss):
 
 
 def _costs(cost: Callable[[Tensor], Tensor], y: Tensor, dimensions: int) -> Tensor:
+    if not callable(cost):
+        raise TypeError(f"Pushforward: cost is a {type(cost).__name__}; expected a function of solutions.")
     costs = cost(y)
+    if not isinstance(costs, Tensor):
+        raise TypeError(f"Pushforward: the cost is a {type(costs).__name__}; expected a tensor.")
     if costs.shape != y.shape[:dimensions]:
         raise ValueError(
             f"Pushforward: the cost of solutions of shape {tuple(y.shape)} has shape {tuple(costs.shape)}; expected one number "

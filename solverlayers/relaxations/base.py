@@ -54,6 +54,8 @@ class Relaxation:
             raise ValueError(
                 f"{self!r}: the scores have shape {tuple(theta.shape)}; an instance has {self.event_dim} dimensions."
             )
+        if mask is not None and mask.dtype != torch.bool:
+            raise TypeError(f"{self!r}: `mask` is {mask.dtype}; a mask is torch.bool, True where an entry may be used.")
         y = self.of_checked(theta, mask, **instance)
         if self.event_dim is None or not theta.numel():
             return y
