@@ -586,6 +586,13 @@ def test_transforms():
         assert torch.allclose(compiled(s.scores, target), loss(s.scores, target))
 
 
+def test_a_regret_of_many():
+    s = setting("topk")
+    expected = losses.regret(s.solver, s.scores, s.true)
+    each = torch.vmap(lambda x, t: losses.regret(s.solver, x[None], t[None])[0])(s.scores.detach(), s.true)
+    assert torch.allclose(each, expected)
+
+
 def test_skipped_instances_have_no_loss():
     x = torch.randn(3, 4, requires_grad=True)
     mask = torch.ones(3, 4, dtype=torch.bool)

@@ -73,7 +73,7 @@ class SolverLoss(nn.Module):
                 f"{tuple(scores.shape)}; each instance needs a target of the shape of its scores."
             )
         target = self._masked(oracle, target.detach().to(scores.dtype))
-        if is_transformed() or not target.sum().isnan():  # whose values nobody can read, or which have none to look for
+        if is_transformed() or not target.sum().isnan():
             return target
         if self.on_failure == "raise":
             refuse_nan(type(self).__name__, name, target, oracle)
@@ -90,7 +90,9 @@ class SolverLoss(nn.Module):
 
 
 def refuse_nan(asker: str, name: str, target: Tensor, oracle: Oracle) -> None:
-    """Raises InstanceError, naming the instance, for NaN in a target.  # (*S, B, *E)"""
+    """Raises InstanceError, naming the instance, for NaN in a target whose numbers can be read.  # (*S, B, *E)"""
+    if is_transformed():
+        return
     nan = target.isnan().flatten(-oracle.event_dim).any(-1)
     bad = nan.flatten(0, -2).any(0) if nan.ndim > 1 else nan
     if bad.any():
