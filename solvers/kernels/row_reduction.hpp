@@ -38,7 +38,7 @@ class RowReduction {
       singles += owned[i] == 1;
     }
     for (int k = 0; k < singles; ++k) {
-      const double transfer = two_best(m, single[k]).second;
+      const double transfer = two_best<false>(m, single[k]).second;
       if (transfer < kInfinity) m.price[m.column_of[single[k]]] -= transfer;
     }
     return true;
@@ -65,7 +65,7 @@ class RowReduction {
     const int i = m.waiting[next_++];
     m.column_of[i] = kFree;
     if (reduced_ && m.ties && luck_ > 0 && take_zero(m, i)) return true;
-    TwoBest best = two_best(m, i);
+    TwoBest best = two_best<true>(m, i);
     const double skip = m.cost.skip[i];
     if (skip <= best.first) {
       if (skip == kInfinity) {
@@ -128,20 +128,24 @@ class RowReduction {
     return false;
   }
 
-  static TwoBest two_best(const Matching& m, int i) {
+  /// `named`: whether the column is wanted. Inlined in `step`, it was seen to slow it down by a tenth.
+  template <bool named>
+  __attribute__((noinline)) static TwoBest two_best(const Matching& m, int i) {
     Double first = broadcast<Double>(kInfinity), second = first;
-    Long column{}, current = simd::iota<Long>();
+    Double column{}, current = simd::iota<Double>();
     const C* costs = m.cost.row(i);
     for (int j = 0, end = m.width(); j < end; j += kLanes) {
       const Double value = m.reduced(costs, j);
-      column = select<Long>(value < first, current, column);
-      current += kLanes;
+      if constexpr (named) {
+        column = select<Double>(value < first, current, column);
+        current += kLanes;
+      }
       second = simd::min(second, simd::max(value, first));
       first = simd::min(value, first);
     }
     const Double lanes = first;
     merge(first, second);
-    return {first[0], second[0], lowest(simd::equal_bits(lanes, first), column)};
+    return {first[0], second[0], named ? lowest(lanes, first, column) : kFree};
   }
 
   /// Matches row i, whose least reduced cost is `least`, along pairs that are all as cheap as those they replace. False if

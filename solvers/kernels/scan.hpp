@@ -21,13 +21,10 @@ inline void merge(Double& first, Double& second) {
   if constexpr (kStep > 1) merge<kStep / 2>(first, second);
 }
 
-/// The lowest of the columns in the lanes of `hits`.
-inline int lowest(unsigned hits, Long columns) {
-  alignas(simd::kBytes) int64_t column[kLanes];
-  store(column, columns);
-  int64_t least = column[__builtin_ctz(hits)];
-  while (hits &= hits - 1) least = std::min(least, column[__builtin_ctz(hits)]);
-  return int(least);
+/// The lowest of `columns` in the lanes where `values` are the least of all: without a branch, since several often are, and how
+/// many is not to be foreseen.
+inline int lowest(Double values, Double least, Double columns) {
+  return int(simd::spread_min(select<Double>(values == least, columns, broadcast<Double>(kInfinity)))[0]);
 }
 
 }  // namespace assignment

@@ -6,6 +6,9 @@
 namespace assignment {
 
 /// The tree of shortest paths from a free row, which grows by one row at a time.
+///
+/// Of a column it keeps the level, which is distance plus price: what a row offers is then its costs less one number. A closed
+/// column, whose row is in the tree, has the level NaN, which is neither less than an offer nor the nearest.
 template <class C>
 class ShortestPaths {
  public:
@@ -15,9 +18,8 @@ class ShortestPaths {
 
   void begin(Matching& m) {
     const int64_t line = simd::padded<double>(std::max(m.cost.stride(), m.cost.rows));
-    distance_ = doubles_.get(3 * line);
-    closed_at_ = distance_ + line;
-    closed_price_ = closed_at_ + line;
+    level_ = doubles_.get(2 * line);
+    closed_level_ = level_ + line;
     closed_ = closed_columns_.get(line);
     scans = next_ = 0;
     start(m);
@@ -41,21 +43,18 @@ class ShortestPaths {
       start(m);
       return true;
     }
-    const int k = closed_count_++;
-    closed_[k] = end;
-    closed_at_[k] = nearest;
-    closed_price_[k] = m.price[end];
     row_ = m.row_of[end];
-    base_ = m.paid[end] - m.price[end] - nearest;
-    distance_[end] = kInfinity;
-    m.price[end] = -kInfinity;  // no distance through it is less than infinity again
+    base_ = m.paid[end] - level_[end];
+    closed_level_[closed_count_] = level_[end];
+    closed_[closed_count_++] = end;
+    level_[end] = std::numeric_limits<double>::quiet_NaN();
     return true;
   }
 
  private:
   int next_, row_, closed_count_, skipped_;
   double base_, skip_distance_;
-  double *distance_, *closed_at_, *closed_price_;  // of columns, infinite for closed ones; of closed columns, in their order
+  double *level_, *closed_level_;  // of columns; of closed columns as they were, in their order
   int* closed_;
   simd::Buffer<double> doubles_;
   simd::Buffer<int> closed_columns_;
@@ -68,36 +67,36 @@ class ShortestPaths {
     skip_distance_ = kInfinity;
   }
 
-  /// Relaxes the reduced costs of row_, which start at base_. Gives the nearest open column, kFree if all are at infinity.
+  /// Relaxes row_, whose costs are levels less base_. Gives the nearest open column, kFree if all are at infinity.
   template <bool first>
   int relax(Matching& m, double& nearest) {
     const Double bases = broadcast<Double>(base_);
     const Long name = broadcast<Long>(row_);
     Double lanes = broadcast<Double>(kInfinity);
-    Long column{}, current = simd::iota<Long>();
+    Double column{}, current = simd::iota<Double>();
     const C* costs = m.cost.row(row_);
     const double* price = m.price;
-    double* distance = distance_;
+    double* level = level_;
     int64_t* before = m.before;
     for (int j = 0, end = m.width(); j < end; j += kLanes) {
-      Double d = CostMatrix<C>::load(costs + j) - load<Double>(price + j);
+      Double best = CostMatrix<C>::load(costs + j);
       if constexpr (first) {
         store(before + j, name);
       } else {
-        const Double through = d - bases, known = load<Double>(distance + j);
-        const Mask<Double> nearer = through < known;
-        store(before + j, select<Long>(nearer, name, load<Long>(before + j)));
-        d = select<Double>(nearer, through, known);
+        const Double through = best - bases, known = load<Double>(level + j);
+        store(before + j, select<Long>(through < known, name, load<Long>(before + j)));
+        best = simd::min(through, known);
       }
-      store(distance + j, d);
-      column = select<Long>(d < lanes, current, column);
+      store(level + j, best);
+      const Double distance = best - load<Double>(price + j);
+      column = select<Double>(distance < lanes, current, column);
       current += kLanes;
-      lanes = simd::min(d, lanes);
+      lanes = simd::min(distance, lanes);
     }
     const Double least = simd::spread_min(lanes);
     nearest = least[0];
     if (nearest == kInfinity) return kFree;
-    const int j = lowest(simd::equal_bits(lanes, least), column);
+    const int j = lowest(lanes, least, column);
     return !m.ties || m.row_of[j] == kFree ? j : nearest_column(m, least);
   }
 
@@ -105,7 +104,8 @@ class ShortestPaths {
   int nearest_column(const Matching& m, Double least) const {
     int lowest = kFree;
     for (int word = 0, words = (m.width() + 63) / 64; word < words; ++word) {
-      const uint64_t hits = m.equal_among(word, least, [this](int j) { return load<Double>(distance_ + j); });
+      const auto distance = [&](int j) { return load<Double>(level_ + j) - load<Double>(m.price + j); };
+      const uint64_t hits = m.equal_among(word, least, distance);
       if (const uint64_t free = hits & m.open[word]) return 64 * word + __builtin_ctzll(free);
       if (hits && lowest == kFree) lowest = 64 * word + __builtin_ctzll(hits);
     }
@@ -116,7 +116,7 @@ class ShortestPaths {
   void augment(Matching& m, int end, double nearest) {
     const bool skips = skip_distance_ <= nearest;
     const double length = skips ? skip_distance_ : nearest;
-    for (int k = 0; k < closed_count_; ++k) m.price[closed_[k]] = closed_price_[k] + (closed_at_[k] - length);
+    for (int k = 0; k < closed_count_; ++k) m.price[closed_[k]] = closed_level_[k] - length;
     if (skips) {
       end = m.column_of[skipped_];
       m.column_of[skipped_] = kSkipped;
