@@ -124,9 +124,7 @@ class SolverLayer(nn.Module):
         shapes = tuple(s.shape[1:] for s in scores) if len(scores) > 1 else ()
         turns = not self.rule.either_sense or self.noise is not None  # noise is added to what is maximised
         oracle = Oracle(self.solver, instance, shapes, self.on_failure, turns)
-        theta = oracle.pack(scores)
-        if oracle.mask is not None:
-            theta = torch.where(oracle.mask, theta, 0)  # garbage in the padding goes no further, nor does a gradient
+        theta = oracle.inside(oracle.pack(scores))
         if self.on_failure != "raise":
             theta = oracle.without_nan(theta)
         if self.projection is not None and (self.training or not self.projection.preserves_solution):

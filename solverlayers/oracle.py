@@ -63,6 +63,22 @@ class Oracle:
         """The entries that may be used, or None for all.  # (B, *E)"""
         return self.instance["mask"].bool() if "mask" in self.names and len(self.shapes) < 2 else None
 
+    def inside(self, scores: Tensor) -> Tensor:
+        """Scores, or solutions, zero outside the mask: garbage in the padding goes no further, nor does a gradient.
+
+        ValueError for a mask of another shape, also for one that would broadcast.  # (*S, B, *E) -> (*S, B, *E)
+        """
+        mask = self.mask
+        if mask is None:
+            return scores
+        if mask.ndim <= self.event_dim or mask.shape != scores.shape[-mask.ndim :]:
+            raise ValueError(
+                f"{type(self.solver).__name__}: `mask` has shape {tuple(mask.shape)} but the scores have shape "
+                f"{tuple(scores.shape)}; a mask has the shape of the scores. Use `mask.expand_as(scores)` for one that all "
+                f"instances share."
+            )
+        return torch.where(mask, scores, 0)
+
     def pack(self, parts: tuple[Tensor, ...]) -> Tensor:
         """Score tensors as one tensor `theta`.  # ((B, *E1), (B, *E2), ...) -> (B, *E)"""
         theta = parts[0] if len(parts) == 1 else packed(parts)

@@ -214,16 +214,21 @@ def test_numbers_that_all_instances_share(call, field):
         call()
 
 
-@pytest.mark.parametrize("name", [name for name, e in EXAMPLES.items() if takes(getattr(solvers, name)(**e.fields), "mask")])
+MASKED = [name for name, e in EXAMPLES.items() if takes(getattr(solvers, name)(**e.fields), "mask")]
+
+
+@pytest.mark.parametrize("name", [name for name in MASKED if name != "Parallel"])  # which would start processes for each call
 def test_what_is_no_mask(name):
     example, solver = EXAMPLES[name], getattr(solvers, name)(**EXAMPLES[name].fields)
     scores = example.scores if isinstance(example.scores, tuple) else (example.scores,)
     scores = [torch.tensor(part)[None] for part in scores]
     instance = {key: torch.as_tensor(value)[None] for key, value in example.instance.items()}
     inside = torch.ones_like(scores[0])
-    for mask in (inside, inside.int(), inside[..., :-1].bool(), inside[..., None].bool()):
-        with pytest.raises((TypeError, ValueError), match=r"^\w+: `mask` (is torch\.|is \w+ of shape |has shape )"):
-            solver(*scores, **instance, mask=mask)
+    layer = SolverLayer(solver, Perturbed(samples=2))
+    for mask in (inside, inside.int(), inside[..., :-1].bool(), inside[..., None].bool(), inside[0].bool()):
+        for call in (solver, layer):
+            with pytest.raises((TypeError, ValueError), match=r"^\w+: `mask` (is torch\.|is \w+ of shape |has shape )"):
+                call(*(part.float() for part in scores), **instance, mask=mask)
 
 
 def test_what_are_no_edges():

@@ -49,9 +49,7 @@ class PerturbedSolution(Distribution):
             )
         self.solver, self.noise = solver, Gaussian() if noise is None else noise
         self.oracle = Oracle(solver, instance)
-        self.theta = self.oracle.pack((scores,))
-        if self.oracle.mask is not None:
-            self.theta = torch.where(self.oracle.mask, self.theta, 0)
+        self.theta = self.oracle.inside(self.oracle.pack((scores,)))
         super().__init__(scores.shape[:1], scores.shape[1:], validate_args=False)
 
     @torch.no_grad()

@@ -58,7 +58,7 @@ class SolverLoss(nn.Module):
                     f"constants. Pass `{key}.detach()`."
                 )
         oracle = Oracle(self.solver, instance, (), self.on_failure)
-        theta = self._masked(oracle, oracle.pack((scores,)))
+        theta = oracle.inside(oracle.pack((scores,)))
         return oracle, theta if self.on_failure == "raise" else oracle.without_nan(theta)
 
     def _target(self, oracle: Oracle, name: str, target: Tensor, scores: Tensor) -> Tensor:
@@ -72,15 +72,12 @@ class SolverLoss(nn.Module):
                 f"{type(self).__name__}: `{name}` has shape {tuple(target.shape)} but the scores have shape "
                 f"{tuple(scores.shape)}; each instance needs a target of the shape of its scores."
             )
-        target = self._masked(oracle, target.detach().to(scores.dtype))
+        target = oracle.inside(target.detach().to(scores.dtype))
         if is_transformed() or not target.sum().isnan():
             return target
         if self.on_failure == "raise":
             refuse_nan(type(self).__name__, name, target, oracle)
         return oracle.without_nan(target)
-
-    def _masked(self, oracle: Oracle, tensor: Tensor) -> Tensor:
-        return tensor if oracle.mask is None else torch.where(oracle.mask, tensor, 0)
 
     def _finish(self, oracle: Oracle, loss: Tensor) -> Tensor:
         return loss if oracle.failed is None else torch.where(oracle.failed, 0, loss)
@@ -135,7 +132,7 @@ def regret(solver: Solver, scores: Tensor, true_scores: Tensor, **instance: Tens
             f"one for each."
         )
     oracle = Oracle(solver, instance)
-    refuse_nan("regret", "true_scores", true_scores if oracle.mask is None else true_scores.where(oracle.mask, 0), oracle)
+    refuse_nan("regret", "true_scores", oracle.inside(true_scores), oracle)
     with torch.no_grad():
         y, best = oracle(torch.stack([oracle.pack((scores,)), oracle.pack((true_scores,))]))
         return lead(oracle, oracle.pack((true_scores,)), best, y)

@@ -139,7 +139,7 @@ class StructuredHingeLoss(ImitationLoss):
         distance_centre(self, solver)
 
     def imitate(self, oracle: Oracle, theta: Tensor, y_true: Tensor) -> Tensor:
-        away = self._masked(oracle, distance_centre(self, self.solver) - y_true)  # |y - y_true|^2 = const + 2 <away, y>
+        away = oracle.inside(distance_centre(self, self.solver) - y_true)  # |y - y_true|^2 = const + 2 <away, y>
         return _suboptimality(oracle, theta + 2 * self.margin * away, y_true)
 
 

@@ -38,11 +38,11 @@ class _PoolLoss(SolverLoss):
             raise ValueError(f"{type(self).__name__}: solution {first_instance(bad)} of `pool` has NaN.")
         if pool.ndim == theta.ndim:
             pool = pool.unsqueeze(1)
-        pool = self._masked(oracle, pool)
+        pool = oracle.inside(pool.expand(-1, *theta.shape))
         finite = theta.nan_to_num(nan=torch.nan)  # a forbidden entry has score -inf and is zero in every solution
-        values = torch.einsum("be,pbe->pb", finite.flatten(1), pool.flatten(2).expand(-1, len(theta), -1))
+        values = torch.einsum("be,pbe->pb", finite.flatten(1), pool.flatten(2))
         if has_offset(self.solver):
-            values = values + oracle.sign * self.solver.offset(pool.expand(-1, *theta.shape), **oracle.instance)
+            values = values + oracle.sign * self.solver.offset(pool, **oracle.instance)
         return values
 
 
