@@ -18,7 +18,7 @@ from .kernels import graph_matching as kernel
 from .kernels import usable
 from .kernels.graph_matching import INVALID, LIMIT, Effort, Problem, Search
 
-_LEAST_SEED = -(2**63)
+_LEAST_SEED = -(2**63)  # of those that the kernel takes
 
 
 class QuadraticMatching(BipartiteMatching):
