@@ -56,10 +56,12 @@ def race(contestants: dict[str, Callable[[], object]], reference: str, rounds: i
         raise KeyError(f"race: no contestant is called {reference!r}; there are {', '.join(contestants)}.")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    gc.freeze()  # what is there already is not looked at by the collections of the rounds
     try:
         repeats = {name: _repeats(call) for name, call in contestants.items()}
         laps = [_round(contestants, repeats) for _ in range(rounds)]
     finally:
+        gc.unfreeze()
         torch.set_num_threads(threads)
     return {name: _time([lap[name] for lap in laps], [lap[reference] for lap in laps]) for name in contestants}
 

@@ -324,7 +324,7 @@ def test_a_graph_keeps_no_solver_alive():
     gc.collect()
     assert reference() is None
     with pytest.raises(RuntimeError, match="the solver of this graph is not in this process"):
-        torch.ops.solverlayers.solve(-1, "", "raise", [torch.zeros(1, 2)], [])
+        torch.ops.solverlayers.solve(-1, "", "raise", True, [torch.zeros(1, 2)], [])
 
 
 def test_the_operator_keeps_torchs_rules():
@@ -332,4 +332,4 @@ def test_the_operator_keeps_torchs_rules():
     solver = Assignment()
     scores = torch.randn(2, 3, 4).transpose(1, 2)
     mask = torch.ones(2, 4, 3, dtype=torch.bool)
-    torch.library.opcheck(torch.ops.solverlayers.solve.default, (id(solver), "mask", "raise", [scores], [mask]))
+    torch.library.opcheck(torch.ops.solverlayers.solve.default, (id(solver), "mask", "raise", False, [scores], [mask]))

@@ -63,12 +63,11 @@ def test_step_along_the_mean_gradient_improves(solver, rule):
     torch.manual_seed(0)
     case = SOLVERS[solver]
     layer = SolverLayer(case.solver, RULES[rule].build(case))
-    batch, repeats = (64, 2) if case.foreign else (256, 8)
+    batch, repeats = (48, 2) if case.foreign else (256, 8)
     if list(layer.parameters()):
         _train(layer, case, batch // 4)
     scores, instance = _build(rule, case, batch)
-    y = layer(scores, **instance)
-    weights = torch.randn_like(y)
+    weights = torch.randn_like(case.solver(scores, **instance))
     gradient = sum(torch.autograd.grad((layer(scores, **instance) * weights).sum(), scores)[0] for _ in range(repeats))
     step = scores.detach() - gradient / gradient.pow(2).mean().sqrt()
     before, after = ((case.solver(case.solver.clip(x), **instance) * weights).sum() for x in (scores, step))
