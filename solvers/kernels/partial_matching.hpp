@@ -76,7 +76,7 @@ class PartialMatching {
     const int first = 64 * word, end = std::min(first + 64, width());
     uint64_t hits = 0;
     for (int j = first; j < end; j += kLanes)
-      hits |= uint64_t(simd::bits(reduced(cost.row(i), j) <= broadcast<Double>(limit))) << (j - first);
+      hits |= uint64_t(simd::at_most_bits(reduced(cost.row(i), j), broadcast<Double>(limit))) << (j - first);
     return hits;
   }
 

@@ -43,9 +43,10 @@ class ShortestPaths {
       start(m);
       return true;
     }
+    const double level = m.price[end] + nearest;  // sooner known than what the scan has just stored
     row_ = m.row_of[end];
-    base_ = m.paid[end] - level_[end];
-    closed_level_[closed_count_] = level_[end];
+    base_ = m.paid[end] - level;
+    closed_level_[closed_count_] = level;
     closed_[closed_count_++] = end;
     level_[end] = std::numeric_limits<double>::quiet_NaN();
     return true;

@@ -214,6 +214,15 @@ inline unsigned equal_bits(Float a, Float b) {
 #endif
 }
 
+/// The same for `a <= b`.
+inline unsigned at_most_bits(Double a, Double b) {
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+  return whole(_mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_LE_OQ));
+#else
+  return bits(a <= b);
+#endif
+}
+
 /// The lanes of `p[0], p[1], ...` converted to float64. Compilers convert halves of a vector and put them together, hence the
 /// intrinsics.
 template <class T>
