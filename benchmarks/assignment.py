@@ -130,8 +130,17 @@ def race_layer(board: Board, n: int, batch: int) -> None:
         board.check(label, times["layer"].ratio, 0.1)
 
 
+def keep_memory() -> None:
+    """Have the C library keep what is freed, as it does once something large was: early in any training, and here at once.
+
+    Until then it hands a tensor of some megabytes back after each call, and the pages of the next one are made anew.
+    """
+    torch.empty(31 << 18)
+
+
 def main() -> None:
     board = Board("Linear assignment")
+    keep_memory()
     torch.manual_seed(0)
     for n, batch in QUICK if board.quick else SIZES:
         race_solvers(board, n, batch)
