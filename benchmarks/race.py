@@ -47,10 +47,11 @@ class Time:
         return f"{self.ratio:.3g} ({self.low:.3g}-{self.high:.3g}) [{_duration(self.seconds)}]"
 
 
-def race(contestants: dict[str, Callable[[], object]], reference: str, rounds: int = 9) -> dict[str, Time]:
+def race(contestants: dict[str, Callable[[], object]], reference: str, rounds: int = 9, turn: float = TURN) -> dict[str, Time]:
     """Time all contestants, interleaved, on one thread, beside the one called `reference`.
 
-    A contestant is a function of no arguments. Raises KeyError when `reference` is not one of them.
+    A contestant is a function of no arguments, called for `turn` seconds of CPU time at least before it is the next one's turn;
+    its first calls find the caches full of other things. Raises KeyError when `reference` is not one of them.
     """
     if reference not in contestants:
         raise KeyError(f"race: no contestant is called {reference!r}; there are {', '.join(contestants)}.")
@@ -58,7 +59,7 @@ def race(contestants: dict[str, Callable[[], object]], reference: str, rounds: i
     torch.set_num_threads(1)
     gc.freeze()  # what is there already is not looked at by the collections of the rounds
     try:
-        repeats = {name: _repeats(call) for name, call in contestants.items()}
+        repeats = {name: _repeats(call, turn) for name, call in contestants.items()}
         laps = [_round(contestants, repeats) for _ in range(rounds)]
     finally:
         gc.unfreeze()
@@ -66,12 +67,12 @@ def race(contestants: dict[str, Callable[[], object]], reference: str, rounds: i
     return {name: _time([lap[name] for lap in laps], [lap[reference] for lap in laps]) for name in contestants}
 
 
-def _repeats(call: Callable[[], object]) -> int:
+def _repeats(call: Callable[[], object], turn: float) -> int:
     """How many calls make one turn; also warms up caches, lazy imports and just-in-time compilers."""
     call()
     count = 1
-    while (spent := _turn(call, count)) < TURN:
-        count = max(count + 1, min(10 * count, int(1.2 * count * TURN / max(spent, 1e-6))))
+    while (spent := _turn(call, count)) < turn:
+        count = max(count + 1, min(10 * count, int(1.2 * count * turn / max(spent, 1e-6))))
     return count
 
 

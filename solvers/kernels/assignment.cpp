@@ -60,18 +60,16 @@ int64_t solve_batch(const Batch<T>& batch, int64_t chunk, int threads) {
 /// The mean of matchings at samples of the scores, which are gains. Starts have one row for each instance of each sample.
 int mean_of_matchings(const samples::Samples& all, const uint8_t* mask, const double* warm_start, double* start, int64_t n,
                       int64_t m) {
-  const int64_t together = samples::some(all.width, kLanes);
-  return samples::mean_of_solutions(
-      all, together, 4 * double(all.width),
-      [=, &all](int64_t sample, int64_t first, int64_t count, const float* scores, float* solution) {
-        simd::Buffer<uint8_t> status;
-        const int64_t row = (sample * all.rows + first) * m;
-        const Batch<float> some{scores, mask ? mask + first * n * m : nullptr, nullptr, nullptr,
-                                warm_start ? warm_start + row : nullptr, count, n, m, true, solution, nullptr,
-                                start ? start + row : nullptr, status.get(count)};
-        solve_range(some, 0, count);
-        return std::count(some.status, some.status + count, uint8_t(kSolved)) == count;
-      });
+  const auto solve = [=, &all](int64_t sample, int64_t first, int64_t count, const float* scores, float* solution) {
+    simd::Buffer<uint8_t> status;
+    const int64_t row = (sample * all.rows + first) * m;
+    const Batch<float> some{scores, mask ? mask + first * n * m : nullptr, nullptr, nullptr,
+                            warm_start ? warm_start + row : nullptr, count, n, m, true, solution, nullptr,
+                            start ? start + row : nullptr, status.get(count)};
+    solve_range(some, 0, count);
+    return std::count(some.status, some.status + count, uint8_t(kSolved)) == count;
+  };
+  return samples::mean_of_solutions(all, samples::some(all.width, kLanes), 4 * double(all.width), [&] { return solve; });
 }
 
 }  // namespace

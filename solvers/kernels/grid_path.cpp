@@ -53,24 +53,36 @@ int64_t solve(const Batch<T>& batch, int neighbours, int threads) {
   return batches::unsolved(batch, done);
 }
 
-/// The mean of paths at samples of the scores; `batch` has neither costs nor solutions yet.
+/// Solves some instances of a sample; `batch` has neither costs nor solutions yet.
+template <int kNeighbours>
+class SomePaths {
+ public:
+  explicit SomePaths(const Batch<float>& batch) : batch_(batch), some_(batch), paths_(some_) {}
+
+  bool operator()(int64_t, int64_t first, int64_t count, const float* scores, float* solution) {
+    some_.cost = scores, some_.solution = solution, some_.count = count, some_.status = status_.get(count);
+    if (batch_.mask) some_.mask = batch_.mask + first * batch_.cells();
+    if (batch_.source) some_.source = batch_.source + first;
+    if (batch_.target) some_.target = batch_.target + first;
+    for (int64_t b = 0; b < count; b += kSize) paths_.solve(b, int(std::min<int64_t>(kSize, count - b)));
+    return std::count(some_.status, some_.status + count, uint8_t(kSolved)) == count;
+  }
+
+  static constexpr int kSize = simd::kLanes<float>;
+
+ private:
+  const Batch<float>& batch_;
+  Batch<float> some_;
+  Paths<float, kNeighbours> paths_;
+  simd::Buffer<uint8_t> status_;
+};
+
+/// The mean of paths at samples of the scores.
 template <int kNeighbours>
 int mean_of_paths(const samples::Samples& all, const Batch<float>& batch) {
-  constexpr int size = simd::kLanes<float>;
-  const int64_t together = samples::some(all.width, size);
-  return samples::mean_of_solutions(
-      all, together, double(all.width) * kNanoseconds,
-      [&](int64_t, int64_t first, int64_t count, const float* scores, float* solution) {
-        simd::Buffer<uint8_t> status;
-        Batch<float> some = batch;
-        some.cost = scores, some.solution = solution, some.count = count, some.status = status.get(count);
-        if (some.mask) some.mask += first * all.width;
-        if (some.source) some.source += first;
-        if (some.target) some.target += first;
-        Paths<float, kNeighbours> paths(some);
-        for (int64_t b = 0; b < count; b += size) paths.solve(b, int(std::min<int64_t>(size, count - b)));
-        return std::count(some.status, some.status + count, uint8_t(kSolved)) == count;
-      });
+  using Some = SomePaths<kNeighbours>;
+  return samples::mean_of_solutions(all, samples::some(all.width, Some::kSize), double(all.width) * kNanoseconds,
+                                    [&] { return Some(batch); });
 }
 
 }  // namespace

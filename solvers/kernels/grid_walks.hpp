@@ -52,6 +52,7 @@ class Walker {
 
  private:
   static constexpr int kSize = simd::kLanes<T>;
+  using Bits = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
 
   /// A cell of one instance, or one of the border, which has no mark.
   struct Place {
@@ -92,26 +93,31 @@ class Walker {
 
   Place beside(Place place, int64_t k) const { return {place.distance + step_[k], place.mark + layout_.cell_step[k]}; }
 
+  // Distances are not negative, so they compare as their bits do: without branches, which nobody could foresee.
+
+  static Bits bits(Place place, int64_t step = 0) {
+    Bits out;
+    __builtin_memcpy(&out, place.distance + step, sizeof(T));
+    return out;
+  }
+
+  /// Which neighbours are at distance `level`, a bit each.
+  unsigned equals(Place place, Bits level) const {
+    unsigned found = 0;
+#pragma GCC unroll 8
+    for (int k = 0; k < kNeighbours; ++k) found |= unsigned(bits(place, step_[k]) == level) << k;
+    return found;
+  }
+
   /// Finds the neighbour of least distance; returns whether it is nearer than `here`.
   bool descend(Place here, Place& next) const {
-    // Non-negative floats sort as their bits do, and integers are compared without branches.
-    using Bits = std::conditional_t<sizeof(T) == 8, int64_t, int32_t>;
-    const auto bits = [&](int64_t step) {
-      Bits out;
-      __builtin_memcpy(&out, here.distance + step, sizeof(T));
-      return out;
-    };
-    Bits least = bits(step_[0]);
-    int64_t best = 0;
+    // With its number behind its bits, the least neighbour is a minimum of integers.
+    using Key = std::conditional_t<sizeof(T) == 8, unsigned __int128, uint64_t>;
+    Key least = Key(bits(here, step_[0])) << 3;
 #pragma GCC unroll 8
-    for (int k = 1; k < kNeighbours; ++k) {
-      const Bits other = bits(step_[k]);
-      const bool less = other < least;
-      best = less ? k : best;
-      least = less ? other : least;
-    }
-    next = beside(here, best);
-    return least < bits(0);
+    for (unsigned k = 1; k < kNeighbours; ++k) least = std::min(least, Key(bits(here, step_[k])) << 3 | k);
+    next = beside(here, int64_t(least & 7));
+    return least >> 3 < bits(here);
   }
 
   // What follows is rare, and would keep `advance` from having its numbers in registers.
@@ -119,14 +125,12 @@ class Walker {
   /// `walk.here` has no nearer neighbour: finds the equal beside it that has one, which is all there is to do on most plateaus.
   /// Returns false where the place before had another equal to go to, or there is none a step away.
   __attribute__((noinline)) bool step_over(const Walk& walk, Place& next) const {
-    const T level = *walk.here.distance;
-    int equals = 0;
-    for (int64_t step : step_) equals += walk.before.distance[step] == level;
-    if (walk.before.distance != walk.here.distance && equals != 1) return false;
+    const Bits level = bits(walk.here);
+    const unsigned others = equals(walk.before, level);
+    if (walk.before.distance != walk.here.distance && (others & (others - 1))) return false;
     Place nearer;
-    for (int k = 0; k < kNeighbours; ++k) {
-      next = beside(walk.here, k);
-      if (*next.distance != level) continue;
+    for (unsigned left = equals(walk.here, level); left; left &= left - 1) {
+      next = beside(walk.here, __builtin_ctz(left));
       if (next.distance == walk.source || descend(next, nearer)) return true;
     }
     return false;
@@ -135,19 +139,19 @@ class Walker {
   /// `walk.here` has no nearer neighbour: puts in its place the nearest of its equals that has one (or is the source), in steps
   /// counted from the place before, and marks the way.
   __attribute__((noinline)) void cross_plateau(Walk& walk) {
-    Found* queue = queue_memory_.get(batch_.cells());
+    Found* queue = queue_memory_.get(batch_.cells() + 1);  // one that is known already is written behind the others
     uint8_t* seen = seen_memory_.get(layout_.size());
     std::fill_n(seen, layout_.size(), uint8_t(0));
-    const T level = *walk.here.distance;
+    const Bits level = bits(walk.here);
     int64_t found = 0;
     const auto push = [&](Place place, int64_t from) {
+      queue[found] = Found{place, from};
       uint8_t& known = seen[(place.distance - distances_) / kSize];
-      if (known || *place.distance != level) return;
+      found += !known;
       known = 1;
-      queue[found++] = Found{place, from};
     };
     const auto push_neighbours = [&](Place place, int64_t from) {
-      for (int k = 0; k < kNeighbours; ++k) push(beside(place, k), from);
+      for (unsigned left = equals(place, level); left; left &= left - 1) push(beside(place, __builtin_ctz(left)), from);
     };
     *walk.here.mark = 0;
     if (walk.before.distance == walk.here.distance) push(walk.here, -1);

@@ -89,9 +89,9 @@ inline int64_t some(int64_t width, int64_t lanes) { return std::max<int64_t>(1, 
 
 /// Calls `solve(sample, first, count, scores, solution)`, which says whether it solved all, for `together` instances at a time.
 ///
-/// `nanoseconds` is what an instance takes, about. Returns 0, 1 where an instance was not solved, or -1 if memory ran out.
-template <class Solve>
-int mean_of_solutions(const Samples& s, int64_t together, double nanoseconds, Solve&& solve) {
+/// Each thread has a `solve` of its own, which `make` makes, for memory that lasts from call to call. `nanoseconds` is what an instance takes, about. Returns 0, 1 where an instance was not solved, or -1 if memory ran out.
+template <class Make>
+int mean_of_solutions(const Samples& s, int64_t together, double nanoseconds, Make&& make) {
   const bool alone = double(s.samples) * double(s.rows) * nanoseconds < 200e3;
   const int threads = alone ? 1 : s.threads;
   const int64_t part = threads > 1 ? (s.rows + 4 * threads - 1) / (4 * threads) : s.rows;
@@ -99,6 +99,7 @@ int mean_of_solutions(const Samples& s, int64_t together, double nanoseconds, So
   std::atomic<bool> failed{false};
   const bool done = parallel::parallel_for((s.rows + room - 1) / room, threads, [&](int64_t k) {
     const int64_t from = k * room, to = std::min(s.rows, from + room);
+    auto solve = make();
     simd::Buffer<float> memory;
     float *scores = memory.get(2 * together * s.width + kWord), *y = scores + simd::padded<float>(together * s.width);
     std::fill(s.mean + from * s.width, s.mean + to * s.width, 0.0f);
