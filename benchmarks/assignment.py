@@ -21,7 +21,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.race import Board, Time, race
+from benchmarks.race import Board, Time, keep_memory, race
 from solverlayers import SolverLayer
 from solverlayers.rules import Blackbox
 from solverlayers.solvers.assignment import Assignment
@@ -128,14 +128,6 @@ def race_layer(board: Board, n: int, batch: int) -> None:
         board.row(label, times)
         board.check(f"{label}: two solves", times["two solves, the second from duals"].ratio, 0.1)
         board.check(label, times["layer"].ratio, 0.1)
-
-
-def keep_memory() -> None:
-    """Have the C library keep what is freed, as it does once something large was: early in any training, and here at once.
-
-    Until then it hands a tensor of some megabytes back after each call, and the pages of the next one are made anew.
-    """
-    torch.empty(31 << 18)
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.race import Board, Time, race
+from benchmarks.race import Board, Time, keep_memory, race
 from solverlayers import Solver, SolverLayer
 from solverlayers.noise import Gumbel, SumOfGamma
 from solverlayers.rules import IMLE, Blackbox, Identity, Perturbed, Rule
@@ -75,7 +75,7 @@ def peak_memory(call: Callable[[], object]) -> int:
 def main() -> None:
     board = Board("Layers: forward and backward through a solver")
     torch.manual_seed(0)
-    torch.empty(31 << 18)  # as a training process has: once larger tensors were freed, the allocator keeps their pages
+    keep_memory()
     problems: dict[str, tuple[Solver, torch.Tensor]] = {
         "ranking n=100, B=32": (Ranking(), torch.randn(32, 100)),
         "assignment n=20, B=64": (Assignment(), torch.rand(64, 20, 20)),

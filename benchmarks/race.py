@@ -67,6 +67,14 @@ def race(contestants: dict[str, Callable[[], object]], reference: str, rounds: i
     return {name: _time([lap[name] for lap in laps], [lap[reference] for lap in laps]) for name in contestants}
 
 
+def keep_memory() -> None:
+    """Have the C library keep what is freed, as it does once something large was: early in any training, and here at once.
+
+    Until then it hands a tensor of some megabytes back after each call, and the pages of the next one are made anew.
+    """
+    torch.empty(31 << 18)
+
+
 def _repeats(call: Callable[[], object], turn: float) -> int:
     """How many calls make one turn; also warms up caches, lazy imports and just-in-time compilers."""
     call()

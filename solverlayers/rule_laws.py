@@ -261,7 +261,7 @@ def _surrogate_second(t: RuleTrial, direction: Tensor) -> Tensor:
     rule = t.layer.rule
     assert isinstance(rule, SurrogateRule)
     hard = t.run(x).detach()
-    theta = oracle.sign * (x if oracle.mask is None else torch.where(oracle.mask, x, 0))
+    theta = oracle.pack((oracle.inside(x),))
     soft = rule.surrogate(oracle, theta, hard)
     y = hard + soft - soft.detach()
     (g,) = torch.autograd.grad((y * t.weights).sin().sum(), x, create_graph=True)
@@ -300,7 +300,7 @@ def _senses(t: RuleTrial) -> None:
     for turns in (True, False):
         x = t.scores.clone().requires_grad_()
         oracle = Oracle(t.solver, t.instance, turns=turns)
-        theta = oracle.pack((x if oracle.mask is None else torch.where(oracle.mask, x, 0),))
+        theta = oracle.pack((oracle.inside(x),))
         torch.manual_seed(_SEED)
         y = copy.deepcopy(t.layer.rule)(oracle, theta)
         results.append((y, torch.autograd.grad((y * t.weights).sum(), x)[0]))

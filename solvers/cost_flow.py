@@ -10,6 +10,7 @@ from torch import Tensor
 from solverlayers.errors import InfeasibleError, InstanceError, first_instance
 from solverlayers.solver import Solution, inner
 
+from .common import check_given
 from .edge_family import native
 from .flow_family import FlowSolver, Units, as_units, backend, batched
 from .flow_search import INFEASIBLE
@@ -105,6 +106,14 @@ class CostFlow(FlowSolver):
         objective = inner(scores, y, 1).double()
         proved = torch.ones_like(objective, dtype=torch.bool)
         return Solution(y, objective, proved, bound.minimum(objective), {"potential": height})
+
+    def _each(self, name: str, given: Tensor | None, scores: Tensor) -> Tensor:
+        """What each instance has: its own data, or the field, a Constant, that all share."""
+        check_given(self, name, given)
+        if given is not None:
+            return given
+        shared = getattr(self, name).tensor.to(scores.device)
+        return shared.expand(len(scores), *shared.shape)
 
     def _balanced(self, supply: Tensor) -> Tensor:
         self._refuse(~supply.isfinite(), "a supply", "that is infinite or NaN")

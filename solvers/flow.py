@@ -10,7 +10,6 @@ from torch import Tensor
 
 from solverlayers.solver import Solution
 
-from .common import check_given
 from .constant import keep_constants
 from .cost_flow import CostFlow, circulation
 from .flow_family import batched, real_edges
@@ -87,11 +86,3 @@ class MinCostFlow(CostFlow):
                 f"without the first {len(scores)})."
             )
         return scores, mask, room, given, real_edges(self.graph, edges, mask)
-
-    def _each(self, name: str, given: Tensor | None, scores: Tensor) -> Tensor:
-        """What each instance has: its own data, or the field that all share."""
-        check_given(self, name, given)
-        if given is not None:
-            return given
-        shared = getattr(self, name).tensor.to(scores.device)
-        return shared.expand(len(scores), *shared.shape)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from solverlayers.solver import Solution
 
-from .common import check_given, check_mask
+from .common import check_mask
 from .constant import keep_constants
 from .cost_flow import CostFlow, circulation
 from .flow_family import batched
@@ -89,12 +89,7 @@ class Transport(CostFlow):
         return scores.flatten(1), flat, None, balance, _pairs(n, m, scores.device)
 
     def _amounts(self, name: str, given: Tensor | None, shape: tuple[int, int], scores: Tensor) -> Tensor:
-        check_given(self, name, given)
-        if given is None:
-            shared = getattr(self, name).tensor.to(scores.device)
-            amounts = shared.expand(len(scores), *shared.shape)
-        else:
-            amounts = given.double()
+        amounts = self._each(name, given, scores).double()
         if amounts.shape != shape:
             raise ValueError(
                 f"Transport: `{name}` has shape {tuple(amounts.shape)} for scores of shape {tuple(scores.shape)}; expected "

@@ -81,14 +81,9 @@ class FenchelYoungLoss(ImitationLoss):
             )
         self._mean = sigma * self.noise.mean
 
-    def _perturbed(self, theta: Tensor) -> Tensor:  # (*S, B, *E) -> (samples, *S, B, *E)
-        if not self.multiplicative:
-            return draw(theta, self.sigma, self.samples, self.noise)
-        z = self.noise.sample(theta.expand(self.samples, *theta.shape))
-        return theta * torch.exp(self.sigma * z - self.sigma**2 / 2)
-
     def imitate(self, oracle: Oracle, theta: Tensor, y_true: Tensor) -> Tensor:
-        loss = _suboptimality(oracle, self._perturbed(theta), y_true).mean(0)
+        eta = draw(theta, self.sigma, self.samples, self.noise, self.multiplicative)
+        loss = _suboptimality(oracle, eta, y_true).mean(0)
         return loss + self._mean * y_true.flatten(-oracle.event_dim).sum(-1) if self._mean else loss
 
 

@@ -50,8 +50,7 @@ def _size(theta: Tensor, norm: float) -> Tensor:
 
 def _relative_difference(oracle: Oracle, theta: Tensor, size: Tensor, scheme: Scheme) -> Tensor:
     """`y(theta)`, with the step `size / |g|`."""
-    y = finite_difference(oracle, theta, size, scheme)
-    return y if oracle.mask is None else torch.where(oracle.mask, y, 0)  # keeps a gradient in the padding out of the norm
+    return oracle.inside(finite_difference(oracle, theta, size, scheme))  # keeps a gradient in the padding out of the norm
 
 
 class Blackbox(_DifferenceRule):
@@ -235,6 +234,11 @@ def check_samples(asker: object, samples: int, sigma: float, noise: Noise) -> No
         raise TypeError(f"{name}: noise is {noise!r}; expected an instance of Noise, such as Gumbel(), or None.")
 
 
-def draw(theta: Tensor, sigma: float, samples: int, noise: Noise) -> Tensor:
-    """`theta + sigma e`, with `samples` draws of `e`.  # (*E) -> (S, *E)"""
-    return theta + sigma * noise.sample(theta.expand(samples, *theta.shape))
+def draw(theta: Tensor, sigma: float, samples: int, noise: Noise, multiplicative: bool = False) -> Tensor:
+    """`theta` as `perturbed` by `samples` draws.  # (*E) -> (S, *E)"""
+    return perturbed(theta, sigma, noise.sample(theta.expand(samples, *theta.shape)), multiplicative)
+
+
+def perturbed(theta: Tensor, sigma: float, z: Tensor, multiplicative: bool = False) -> Tensor:
+    """`theta + sigma z`, or, which keeps signs, `theta exp(sigma z - sigma^2 / 2)`.  # (*E), (S, *E) -> (S, *E)"""
+    return theta * torch.exp(sigma * z - sigma**2 / 2) if multiplicative else theta + sigma * z

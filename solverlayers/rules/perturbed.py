@@ -13,7 +13,7 @@ from ..oracle import Oracle
 from ..samples import advantages, baseline, solutions
 from ..solver import Solver
 from .base import Rule
-from .differences import check_samples
+from .differences import check_samples, perturbed
 
 
 class Perturbed(Rule):
@@ -115,10 +115,10 @@ def perturb(
         z = torch.cat([half, -half])
     else:
         z = noise.sample(start.expand(samples, *theta.shape))
+    eta = perturbed(start, sigma, z, multiplicative)
     if not multiplicative:
         # the argument is z exactly, with the derivatives of (eta - theta) / sigma
-        return start + sigma * z, noise.log_prob(z + _zero(start - theta) / sigma)
-    eta = start * torch.exp(sigma * z - sigma**2 / 2)
+        return eta, noise.log_prob(z + _zero(start - theta) / sigma)
     size = torch.where(theta == 0, 1, theta).abs().log()  # a score of exactly zero stays zero whatever the noise
     return eta, noise.log_prob(z - _zero(size - size.detach()) / sigma)  # log|eta| = log|theta| + sigma z - sigma^2/2 is held
 
