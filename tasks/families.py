@@ -72,12 +72,11 @@ _FETCHES = (Tensor.cpu, Tensor.numpy, Tensor.__array__)
 
 def kernels_of(solver: Solver, scores: list[Tensor], instance: dict[str, Tensor]) -> list[str]:
     """The compiled kernels that run when an instance is solved."""
-    folder, seen = Path(kernels.__file__).parent, set()
+    files: set[str] = set()
 
     def watch(frame: Any, event: str, _: Any) -> None:
-        path = Path(frame.f_code.co_filename)
-        if event == "call" and path.parent == folder and path.stem != "__init__":
-            seen.add(path.stem)
+        if event == "call":
+            files.add(frame.f_code.co_filename)
 
     before = sys.getprofile()
     sys.setprofile(watch)
@@ -85,7 +84,8 @@ def kernels_of(solver: Solver, scores: list[Tensor], instance: dict[str, Tensor]
         solver(*scores, **instance)
     finally:
         sys.setprofile(before)
-    return sorted(seen)
+    folder = Path(kernels.__file__).parent
+    return sorted(path.stem for path in map(Path, files) if path.parent == folder and path.stem != "__init__")
 
 
 def stays_on_the_device(solver: Solver, scores: list[Tensor], instance: dict[str, Tensor]) -> bool:

@@ -952,7 +952,10 @@ SOLVERS: dict[str, SolverCase] = {
         alike=False,
     ),
     "linear_program": SolverCase(
-        LinearProgram(A_eq=_PAIR_OF_FIVE, b_eq=[2], upper=1), (5,), feasible(torch.tensor(2), _PAIR_OF_FIVE, torch.tensor(2))
+        LinearProgram(A_eq=_PAIR_OF_FIVE, b_eq=[2], upper=1),
+        (5,),
+        feasible(torch.tensor(2), _PAIR_OF_FIVE, torch.tensor(2)),
+        foreign=True,
     ),
     "min_cut": SolverCase(
         MinCut(Graph(DIAMOND), source=0, target=3), (5,), edge_cuts(DIAMOND, 0, 3), options={"skip": "padding"}, alike=False
@@ -1072,7 +1075,7 @@ RULES: dict[str, RuleCase] = {
     "imle_two_sided": RuleCase(lambda case: IMLE(step=5.0, samples=2, noise=TwoPointMargin(2.0), two_sided=True), _linear),
     "aimle": RuleCase(lambda case: AIMLE(samples=3), _linear, skip=_ADAPTS),
     "regularized": RuleCase(lambda case: Regularized(iterations=8), _without_offset),
-    "perturbed": RuleCase(lambda case: Perturbed(sigma=0.5, samples=16)),
+    "perturbed": RuleCase(lambda case: Perturbed(sigma=0.5, samples=8 if case.foreign else 16)),
     "perturbed_gumbel": RuleCase(lambda case: Perturbed(sigma=0.5, samples=16, noise=Gumbel())),
     "perturbed_multiplicative": RuleCase(
         lambda case: Perturbed(sigma=0.8, samples=16, multiplicative=True), useful=lambda case: not case.by_sign, positive=True

@@ -1,5 +1,12 @@
 """What all tests share."""
 
+import os
+
+# Test workers share the cores: each with all of torch's threads, they would wait for each other most of the time. Set before
+# torch is imported, and for the processes that tests start, too.
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
+
 import pytest
 import torch
 from builds import without_kernels

@@ -18,7 +18,14 @@ def _check(solver, rule, device):
     draw = (lambda batch: torch.rand(batch, *case.shape) + 0.1) if RULES[rule].positive else None
     torch.manual_seed(0)
     check_rule(
-        RULES[rule].build(case), case.solver, case.shape, case.instance, scores=draw, device=device, skip=RULES[rule].skip
+        RULES[rule].build(case),
+        case.solver,
+        case.shape,
+        case.instance,
+        scores=draw,
+        batch=2 if case.foreign else 3,
+        device=device,
+        skip=RULES[rule].skip,
     )
 
 
@@ -63,7 +70,7 @@ def test_step_along_the_mean_gradient_improves(solver, rule):
     torch.manual_seed(0)
     case = SOLVERS[solver]
     layer = SolverLayer(case.solver, RULES[rule].build(case))
-    batch, repeats = (48, 2) if case.foreign else (256, 8)
+    batch, repeats = (32, 2) if case.foreign else (256, 4)
     if list(layer.parameters()):
         _train(layer, case, batch // 4)
     scores, instance = _build(rule, case, batch)
