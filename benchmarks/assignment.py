@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from itertools import cycle
 from pathlib import Path
-from typing import TypeVar
 
 import lap
 import lapjv
@@ -21,12 +19,11 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.race import Board, Time, keep_memory, race
+from benchmarks.race import Board, Time, in_turn, keep_memory, race
 from solverlayers import SolverLayer
 from solverlayers.rules import Blackbox
 from solverlayers.solvers.assignment import Assignment
 
-T = TypeVar("T")
 INSTANCES = 512
 """How many different matrices each contestant goes through, fewer where they are large."""
 SIZES = ((5, 256), (10, 32), (10, 256), (20, 32), (20, 256), (50, 32), (100, 32), (200, 32))
@@ -62,11 +59,6 @@ def by_loop(columns_of: Callable[[np.ndarray], np.ndarray]) -> Callable[[Tensor]
 SCIPY = by_loop(lambda c: linear_sum_assignment(c)[1])
 
 
-def in_turn(solve: Callable[[T], Tensor], batches: list[T]) -> Callable[[], Tensor]:
-    supply = cycle(batches)
-    return lambda: solve(next(supply))
-
-
 def check(board: Board, label: str, n: int, times: dict[str, Time]) -> None:
     """Up to n = 5 beside SciPy, as are n = 10 and 20; from 50 on beside the best of all, and never far from SciPy."""
     ours = times["ours"].ratio
@@ -99,14 +91,12 @@ def race_solvers(board: Board, n: int, batch: int) -> None:
 
 
 def race_layer(board: Board, n: int, batch: int) -> None:
-    """Blackbox differentiation of a Hamming loss, forward and backward, beside its two solves by SciPy and nothing else."""
+    """Blackbox differentiation, forward and backward with the gradient of a Hamming loss, beside its two solves by SciPy."""
     layer = SolverLayer(Assignment(), Blackbox(step=STEP))
 
     def ours(data: tuple[Tensor, Tensor]) -> Tensor:
         scores, weight = data[0].detach().requires_grad_(), data[1]
-        (layer(scores) * weight).sum().backward()
-        assert scores.grad is not None
-        return scores.grad
+        return torch.autograd.grad(layer(scores), scores, weight)[0]
 
     def solves(data: tuple[Tensor, Tensor]) -> Tensor:
         scores, weight = data

@@ -26,9 +26,14 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from itertools import cycle
 from pathlib import Path
+from typing import TypeVar
 
 import torch
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 TURN = 0.004
 """Seconds of CPU time that one turn of a contestant lasts at least."""
@@ -36,9 +41,11 @@ TURN = 0.004
 
 @dataclass(frozen=True)
 class Time:
-    """How long one call took: CPU seconds (lower quartile) and the ratio to the reference (median, quartiles)."""
+    """How long one call took: CPU seconds (lower quartile; least of all rounds, which is what a machine needs when nothing else
+    disturbs it), and the ratio to the reference (median, quartiles)."""
 
     seconds: float
+    least: float
     ratio: float
     low: float
     high: float
@@ -65,6 +72,13 @@ def race(contestants: dict[str, Callable[[], object]], reference: str, rounds: i
         gc.unfreeze()
         torch.set_num_threads(threads)
     return {name: _time([lap[name] for lap in laps], [lap[reference] for lap in laps]) for name in contestants}
+
+
+def in_turn(call: Callable[[T], R], data: list[T]) -> Callable[[], R]:
+    """A contestant that goes through the data, one after the other: a processor learns the branches of one that comes again
+    and again, which no training has."""
+    supply = cycle(data)
+    return lambda: call(next(supply))
 
 
 def keep_memory() -> None:
@@ -107,7 +121,7 @@ def _round(contestants: dict[str, Callable[[], object]], repeats: dict[str, int]
 def _time(own: list[float], reference: list[float]) -> Time:
     ratios = [a / b for a, b in zip(own, reference)]
     low, middle, high = _quartiles(ratios)
-    return Time(_quartiles(own)[0], middle, low, high)
+    return Time(_quartiles(own)[0], min(own), middle, low, high)
 
 
 def _quartiles(values: list[float]) -> tuple[float, float, float]:

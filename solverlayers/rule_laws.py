@@ -73,7 +73,7 @@ class RuleTrial:
         return copy.deepcopy(layer, {id(layer.solver): layer.solver})
 
     def seed(self, seed: int = _SEED) -> None:
-        """Seeds what rules draw from here; `torch.manual_seed` does so for all kinds of devices, and takes longer than a run."""
+        """Seeds what rules draw from here; `torch.manual_seed` does so for all kinds of devices, which takes longer."""
         torch.default_generator.manual_seed(seed)
         if self.scores.is_cuda:
             torch.cuda.manual_seed(seed)

@@ -276,6 +276,19 @@ def test_numbers_of_a_seed(noise):
 
 
 @needs_kernel
+@pytest.mark.parametrize(
+    ("noise", "law"), [(Gumbel(2.0), stats.gumbel_r(scale=2)), (SumOfGamma(4, 4.0, 1), stats.gamma(0.25, scale=4))]
+)
+def test_laws_agree_about_the_probability(noise, law):
+    """A seed gives the same quantile of each law, be it in the registers of a kernel or, one in 256, further out."""
+    z, number = (draws(one, 1_000_000, torch.float32).double().numpy() for one in (Gaussian(), noise))
+    expected = np.where(z < 0, law.ppf(stats.norm.cdf(z)), law.isf(stats.norm.sf(z)))
+    assert (stats.norm.cdf(-abs(z)) < 1 / 512).sum() > 1000
+    assert abs(number - expected).max() < 1e-4
+    assert abs(number - expected).mean() < 2e-6
+
+
+@needs_kernel
 @pytest.mark.parametrize("noise", [Gaussian(), Gumbel(), SumOfGamma(2, 1.0, 10)], ids=repr)
 def test_a_perturbed_layer_keeps_one_copy_of_scores_and_solutions(noise):
     """Forward and backward, in bytes; the tenth beyond two copies is the batch's own scores, mean and gradient."""
