@@ -16,12 +16,13 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.race import Board, race
+from benchmarks.race import Board, in_turn, race
 from solverlayers.solvers.dense_matching import DensePerfectMatching
 from solverlayers.solvers.graph import Graph, grid_graph
 from solverlayers.solvers.matching import PerfectMatching
 
 SCALE = 2**20
+BATCHES = 8
 DENSE = ((10, 32), (20, 32), (40, 32), (60, 8), (100, 4))
 GRIDS = ((4, 4, 4, 32), (4, 4, 4, 256), (8, 8, 4, 32), (8, 8, 4, 256), (8, 8, 8, 32), (10, 10, 4, 32), (12, 12, 4, 32))
 
@@ -55,17 +56,16 @@ def main() -> None:
         for height, width, neighbours, batch in GRIDS
     ]
     for name, graph, batch, limit in [*dense[:2], *grids[:3]] if board.quick else [*dense, *grids]:
-        costs = torch.randint(0, SCALE, (batch, len(graph))) / SCALE
-        ours = PerfectMatching(graph)
+        batches = [torch.randint(0, SCALE, (batch, len(graph))) / SCALE for _ in range(BATCHES)]
         contestants = {
-            "rustworkx": lambda g=graph, c=costs: rustworkx(g, c),
-            "ours": lambda solver=ours, c=costs: solver(c),
+            "rustworkx": in_turn(lambda c, g=graph: rustworkx(g, c), batches),
+            "ours": in_turn(PerfectMatching(graph), batches),
         }
-        values = [(call() * costs).double().sum(1) for call in contestants.values()]
+        values = [(call() * batches[0]).double().sum(1) for call in contestants.values()]
         if name.startswith("dense"):
-            matrix = symmetric(graph, costs)
-            contestants["ours, matrices"] = lambda m=matrix: DensePerfectMatching()(m)
-            values.append((contestants["ours, matrices"]() * matrix).double().sum((1, 2)))
+            matrices = [symmetric(graph, costs) for costs in batches]
+            contestants["ours, matrices"] = in_turn(DensePerfectMatching(), matrices)
+            values.append((contestants["ours, matrices"]() * matrices[0]).double().sum((1, 2)))
         assert all(torch.equal(value, values[0]) for value in values), name
         times = race(contestants, "rustworkx", board.rounds)
         label = f"{name}, B={batch}"

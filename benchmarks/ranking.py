@@ -15,19 +15,20 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.race import Board, race
+from benchmarks.race import Board, in_turn, race
 from solverlayers import SolverLayer
 from solverlayers.rules import Blackbox, Identity
 from solverlayers.solvers import Ranking
 
 SIZES = ((10, 32), (10, 256), (100, 32), (100, 256), (1000, 32), (1000, 256), (10000, 32))
 QUICK = ((10, 256), (100, 256), (1000, 32))
+BATCHES = 8
 
 
-def trained(layer: Callable[[Tensor], Tensor], scores: Tensor, gradient: Tensor) -> Callable[[], Tensor]:
+def trained(layer: Callable[[Tensor], Tensor], gradient: Tensor) -> Callable[[Tensor], Tensor]:
     """Forward and backward of a layer."""
 
-    def run() -> Tensor:
+    def run(scores: Tensor) -> Tensor:
         x = scores.detach().requires_grad_()
         return torch.autograd.grad(layer(x), x, gradient)[0]
 
@@ -42,19 +43,19 @@ def main() -> None:
         soft_rank = None
         print("\ntorchsort is not installed: no gate; the reference is torch.sort, twice.")
     for n, batch in QUICK if board.quick else SIZES:
-        x, gradient = torch.randn(2, batch, n, generator=torch.Generator().manual_seed(n))
-        contestants: dict[str, Callable[[], object]] = {
-            "torch argsort of argsort, forward": lambda x=x: x.argsort(-1).argsort(-1),
-            "ranks, forward": lambda x=x: Ranking()(x),
-            "identity": trained(SolverLayer(Ranking(), Identity()), x, gradient),
-            "identity, std": trained(SolverLayer(Ranking(), Identity(), projection="std"), x, gradient),
-            "blackbox": trained(SolverLayer(Ranking(), Blackbox(step=1.0)), x, gradient),
+        gradient, *batches = torch.randn(1 + BATCHES, batch, n, generator=torch.Generator().manual_seed(n))
+        contestants: dict[str, Callable[[Tensor], object]] = {
+            "torch argsort of argsort, forward": lambda x: x.argsort(-1).argsort(-1),
+            "ranks, forward": Ranking(),
+            "identity": trained(SolverLayer(Ranking(), Identity()), gradient),
+            "identity, std": trained(SolverLayer(Ranking(), Identity(), projection="std"), gradient),
+            "blackbox": trained(SolverLayer(Ranking(), Blackbox(step=1.0)), gradient),
         }
         reference = "torch argsort of argsort, forward"
         if soft_rank is not None:
             reference = "torchsort soft_rank"
-            contestants = {reference: trained(soft_rank, x, gradient), **contestants}
-        times = race(contestants, reference, board.rounds)
+            contestants = {reference: trained(soft_rank, gradient), **contestants}
+        times = race({name: in_turn(call, batches) for name, call in contestants.items()}, reference, board.rounds)
         board.row(f"n={n}, B={batch}", times)
         if soft_rank is not None and n >= 100:
             board.check(f"identity ranking, n={n}, B={batch}", times["identity"].ratio, 0.3)

@@ -264,13 +264,17 @@ class _TracedFiniteDifference(torch.autograd.Function):
         ctx.oracle, ctx.scheme, step, theta, *tensors = inputs
         ctx.mark_non_differentiable(output[1])
         ctx.fixed = None if isinstance(step, Tensor) else step  # a float stays one, which saves the arithmetic a launch
-        ctx.save_for_backward(theta, output[0], *([step] if ctx.fixed is None else []), *tensors)
+        ctx.fails = ctx.oracle.on_failure != "raise"
+        ctx.save_for_backward(theta, *output[: 1 + ctx.fails], *([step] if ctx.fixed is None else []), *tensors)
 
     @staticmethod
     def backward(ctx, grad, _):
         theta, y, *tensors = ctx.saved_tensors
+        failed = tensors.pop(0) if ctx.fails else None
         step = tensors.pop(0) if ctx.fixed is None else ctx.fixed
         out = _difference(ctx.oracle, ctx.scheme, step, theta, y, grad, tuple(tensors))
+        if failed is not None:  # a moved score may be solved where the score itself was not
+            out = torch.where(ctx.oracle.expand(failed), 0, out)
         return None, None, None, out, *(None,) * len(tensors)
 
     @staticmethod
@@ -304,6 +308,11 @@ class _Difference(torch.autograd.Function):
 
     @staticmethod
     def vmap(info, in_dims, oracle, scheme, step, theta, y, grad, *tensors):
+        if scheme.noise is not None:
+            raise RuntimeError(
+                f"{type(oracle.solver).__name__}: the backward pass alone is mapped, and the noise of the layer was drawn "
+                f"outside of the map. Call the layer inside of it, as `torch.func.jacrev` does."
+            )
         folded, rest, axis = _fold(info, (in_dims[3], *in_dims[6:]), oracle, theta, tensors)
         y, grad = (_fold(info, (d,), oracle, t, ())[0] for t, d in ((y, in_dims[4]), (grad, in_dims[5])))
         scheme = scheme._replace(groups=info.batch_size * scheme.groups)

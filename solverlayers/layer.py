@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .autograd import is_transformed
 from .compiled import log_failures
 from .noise import Noise
-from .oracle import OnFailure, Oracle
+from .oracle import HALF, OnFailure, Oracle
 from .projections import Projection, make_projection
 from .rules.base import Rule
 from .solver import Solver, packed
@@ -82,8 +82,10 @@ class SolverLayer(nn.Module):
             return y.squeeze(0) if isinstance(y, Tensor) else tuple(part.squeeze(0) for part in y)
         oracle, theta = self._prepare(scores, instance)
         if self.noise is not None and self.training:
-            theta = theta + self.noise.sample(theta)
+            theta = oracle.inside(theta + self.noise.sample(theta))
         y = self.rule(oracle, theta) if theta.is_floating_point() else self._without_gradient(oracle, theta)
+        if scores[0].dtype in HALF:
+            y = y.to(scores[0].dtype)
         if oracle.failed is not None:
             y = self._blank(y, oracle.failed, theta.ndim - oracle.event_dim)
         return y if len(scores) == 1 else oracle.unpack(y)
@@ -111,8 +113,12 @@ class SolverLayer(nn.Module):
 
     def _solved(self, scores: Parts, y: Parts, instance: dict[str, Tensor]) -> tuple[Oracle, Tensor, Tensor]:
         """An oracle that knows what `forward` skipped, its scores to maximise, and its solutions, packed alike."""
-        oracle, theta = self._prepare((scores,) if isinstance(scores, Tensor) else tuple(scores), instance)
+        parts = (scores,) if isinstance(scores, Tensor) else tuple(scores)
         y = y if isinstance(y, Tensor) else packed(y)
+        if len(parts) == 1 and parts[0].ndim == self.solver.event_dim:
+            parts, y, instance = (parts[0].unsqueeze(0),), y.unsqueeze(0), {k: v.unsqueeze(0) for k, v in instance.items()}
+        oracle, theta = self._prepare(parts, instance)
+        y = y.to(theta.dtype) if y.dtype in HALF else y
         lead = theta.ndim - oracle.event_dim
         if self.failed is not None and lead and len(self.failed) == y.shape[lead - 1]:
             blank = (y == 0).unsqueeze(-1).flatten(lead).all(-1)  # another answer than zero is that of another batch
@@ -121,10 +127,18 @@ class SolverLayer(nn.Module):
 
     def _prepare(self, scores: tuple[Tensor, ...], instance: dict[str, Tensor]) -> tuple[Oracle, Tensor]:
         self._check_data(instance)
+        if len({len(s) if s.ndim else 0 for s in scores}) > 1:
+            given = ", ".join(str(tuple(s.shape)) for s in scores)
+            raise ValueError(
+                f"{type(self.solver).__name__}: the score tensors have shapes {given}, which are no batches of one length. "
+                f"Add a batch dimension with `unsqueeze(0)`."
+            )
         shapes = tuple(s.shape[1:] for s in scores) if len(scores) > 1 else ()
         turns = not self.rule.either_sense or self.noise is not None  # noise is added to what is maximised
         oracle = Oracle(self.solver, instance, shapes, self.on_failure, turns)
         theta = oracle.inside(oracle.pack(scores))
+        if theta.dtype in HALF:  # noise, norms and sums need more
+            theta = theta.float()
         if self.on_failure != "raise":
             theta = oracle.without_nan(theta)
         if self.projection is not None and (self.training or not self.projection.preserves_solution):

@@ -312,7 +312,7 @@ def draw_samples(noise: Noise, like: Tensor, samples: int, antithetic: bool = Fa
     if antithetic:
         half = noise.sample(like.expand(samples // 2, *like.shape))
         return _Kept(noise, torch.cat([half, -half]))
-    if isinstance(noise, SmoothNoise) and seeded_noise.can_serve(like):
+    if isinstance(noise, SmoothNoise) and type(noise).sample is SmoothNoise.sample and seeded_noise.can_serve(like):
         return Seeded(noise, samples)
     return _Kept(noise, noise.sample(like.expand(samples, *like.shape)))
 

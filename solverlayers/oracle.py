@@ -16,7 +16,7 @@ from .samples import Samples, mean_and_record
 from .solver import Sense, Solver, check_answer, inner, packed
 
 OnFailure = Literal["raise", "skip", "last"]
-_HALF = (torch.float16, torch.bfloat16)
+HALF = (torch.float16, torch.bfloat16)
 _SIGN = {"max": 1.0, "min": -1.0}
 
 
@@ -109,7 +109,7 @@ class Oracle:
 
     def argmax(self, theta: Tensor, tensors: tuple[Tensor, ...]) -> tuple[Tensor, Tensor | None]:
         """Solve all samples of all instances in one call.  # (*S, B, *E) -> (*S, B, *E), (B,)"""
-        if torch._C._is_any_autocast_enabled():
+        if torch._C._is_any_autocast_enabled() and torch.is_autocast_enabled(theta.device.type):
             with torch.autocast(theta.device.type, enabled=False):
                 return self.argmax(theta, tensors)
         dtype = theta.dtype
@@ -118,7 +118,7 @@ class Oracle:
             theta = theta.reshape(-1, *theta.shape[len(lead) :])
             samples = math.prod(lead[:-1])
             tensors = tuple(t.repeat(samples, *[1] * (t.ndim - 1)) for t in tensors)
-        if dtype in _HALF:
+        if dtype in HALF:
             theta = theta.float()
         y, failed = self.solve(self.unpack(theta), tensors)
         if len(lead) != 1:

@@ -90,7 +90,8 @@ class BipartiteMatching(Solver):
                 f"{tuple(scores.shape)} like the scores, and False where a pair may not be made."
             )
         if scores.dtype == torch.int64 and scores.numel():
-            large = scores.abs() > _EXACT_INTEGER if mask is None else (scores.abs() > _EXACT_INTEGER) & mask
+            large = (scores > _EXACT_INTEGER) | (scores < -_EXACT_INTEGER)  # the least integer has no absolute value
+            large = large if mask is None else large & mask
             if large.any():
                 raise ValueError(
                     f"{name}: scores of type int64 reach beyond 2**53, where float64, in which sums are formed, is not exact. "
@@ -100,7 +101,9 @@ class BipartiteMatching(Solver):
             return scores
         if scores.dtype == torch.bool or scores.is_complex():
             raise TypeError(f"{name}: scores are {_kind(scores)}; use real or integer numbers, such as `scores.float()`.")
-        return scores.float() if scores.is_floating_point() else scores.int()
+        if scores.is_floating_point():
+            return scores.float()
+        return scores.int() if scores.dtype.itemsize < 4 else scores.double()
 
     def _certified(
         self, scores: Tensor, y: Tensor, matching: Matching, objective: Tensor, mask: Tensor | None, skips: Tensor | None = None

@@ -25,6 +25,17 @@ def native(solver: Solver, scores: Tensor) -> Tensor:
     return scores.to(torch.float32 if scores.is_floating_point() else torch.float64)
 
 
+def in_type_of(solver: Solver, y: Tensor, scores: Tensor) -> Tensor:
+    """Amounts in the type of the scores; TypeError where that has no room for them."""
+    if not scores.is_floating_point() and y.numel():
+        name, room = type(solver).__name__, torch.iinfo(scores.dtype)
+        if (y != y.round()).any():
+            raise TypeError(f"{name}: the scores are {scores.dtype}, but the solution is not whole. Use `scores.double()`.")
+        if y.max() > room.max or y.min() < room.min:
+            raise TypeError(f"{name}: the scores are {scores.dtype}, too small for the solution. Use `scores.double()`.")
+    return y.to(scores.dtype)
+
+
 def alike(*scores: Tensor) -> list[Tensor]:
     """All in the most precise of their types."""
     dtype = max((s.dtype for s in scores), key=lambda dtype: dtype.itemsize)

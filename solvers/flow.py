@@ -10,6 +10,7 @@ from torch import Tensor
 
 from solverlayers.solver import Solution
 
+from .common import in_type_of
 from .constant import keep_constants
 from .cost_flow import CostFlow, circulation
 from .flow_family import batched, real_edges
@@ -51,14 +52,14 @@ class MinCostFlow(CostFlow):
 
     def solve(self, scores: Tensor, **instance: Tensor) -> Tensor:
         """The flows.  # (B, E) -> (B, E)"""
-        return self._solved(*self._arguments(scores, **instance)).to(scores.dtype)
+        return in_type_of(self, self._solved(*self._arguments(scores, **instance)), scores)
 
     def solve_with_info(self, scores: Tensor, **instance: Tensor) -> Solution:
         """The flows, with potentials that prove them."""
         with torch.no_grad():
             self.check(scores, **instance)
             found = self._flows(*self._arguments(scores, **instance))
-            return self._info(scores, found.y.to(scores.dtype), found)
+            return self._info(scores, in_type_of(self, found.y, scores), found)
 
     def tangent(
         self, direction: Tensor, mask: Tensor | None = None, edge_index: Tensor | None = None, **instance: Tensor

@@ -39,8 +39,10 @@ def _assign(square: Square, costs: Tensor) -> tuple[Tensor, Tensor]:
 
     # (B, N, N) -> (B, N, N), (B,)
     """
-    matching = assign(torch.where(square.invalid[:, None, None], 0.0, costs), False, square.allowed)
-    failed = square.invalid if matching.status is None else matching.status != 0
+    invalid = square.invalid[:, None, None]
+    costs = torch.where(invalid, 0.0, costs).masked_fill(~(square.allowed | invalid), torch.inf)
+    matching = assign(costs, False)  # not a mask, for which a row without any pair is padding
+    failed = square.invalid if matching.status is None else square.invalid | (matching.status != 0)
     return matching.solution, failed
 
 

@@ -69,7 +69,7 @@ class GraphProgram(ProgramSolver):
             assert self.graph is not None
             ends, known = self.graph.edges.numpy(), self.graph.nodes
         else:
-            ends = edge_index if edge_mask is None else edge_index[:, edge_mask]
+            ends = (edge_index if edge_mask is None else edge_index[:, edge_mask]).astype(np.int64)
             known = int(ends.max(initial=-1)) + 1
         if nodes is not None and self.graph is not None and known != nodes:
             raise ValueError(f"{name}: the scores are for {nodes} nodes, but the graph has {known}.")
@@ -167,6 +167,8 @@ class MaxCut(GraphProgram):
         if edge_index is None and mask is None and self.graph is not None:
             return _sides(self.graph, shape[0])
         ends = self._ends(edge_index, None, None)
+        if ends.shape[1] != shape[0]:
+            raise ValueError(f"MaxCut: the scores are for {shape[0]} edges, but there are {ends.shape[1]} in the graph.")
         return _cut(ends if mask is None else np.where(mask, ends, 0))  # a loop is never cut
 
 

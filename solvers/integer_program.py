@@ -102,6 +102,11 @@ class LinearConstraints(ProgramSolver):
     def check(self, scores: Tensor, **instance: Tensor) -> None:
         """Besides what every program checks: NaN in the constraints (InstanceError)."""
         super().check(scores, **instance)
+        if unknown := instance.keys() - {*_ROWS, "mask", "warm_start"}:
+            raise TypeError(
+                f"{type(self).__name__}: there is no instance data `{min(unknown)}`; use {', '.join(_ROWS)}, mask or "
+                f"warm_start. Bounds are fields, which all instances share."
+            )
         for name in _ROWS:
             if name in instance and instance[name].isnan().any():
                 bad = instance[name].isnan().flatten(1).any(1)

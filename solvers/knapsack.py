@@ -12,7 +12,7 @@ from solverlayers.errors import InfeasibleError, InstanceError, first_instance
 from solverlayers.solver import Solver
 
 from . import packing
-from .common import check_given, check_mask
+from .common import check_given, check_mask, in_type_of
 from .edge_family import native
 from .kernels import knapsack as kernel
 from .kernels import library, usable
@@ -209,10 +209,10 @@ class BoundedKnapsack(KnapsackProblem):
         load, room, integer = self._data(scores, weights, capacity, mask)
         copies = self._bundles(self._copies(scores, limits, mask, load, room))
         count, n, kinds = copies.shape
-        values = torch.where(copies > 0, scores.unsqueeze(2) * copies, 0).flatten(1).to(scores.dtype)
+        values = torch.where(copies > 0, native(self, scores).unsqueeze(2) * copies, 0).flatten(1)
         load = (load.unsqueeze(2) * copies.unsqueeze(3)).flatten(1, 2)
         chosen = self._pack(values, load, room, integer, (copies > 0).flatten(1))
-        return (chosen.reshape(count, n, kinds) * copies).sum(2).to(scores.dtype)
+        return in_type_of(self, (chosen.reshape(count, n, kinds) * copies).sum(2), scores)
 
     def _copies(self, scores: Tensor, limits: Tensor | None, mask: Tensor | None, load: Tensor, room: Tensor) -> Tensor:
         """How many copies of each item there can be in a packing.  # (B, n)"""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from solverlayers.solver import Solution
 
-from .common import check_mask
+from .common import check_mask, in_type_of
 from .constant import keep_constants
 from .cost_flow import CostFlow, circulation
 from .flow_family import batched
@@ -54,14 +54,14 @@ class Transport(CostFlow):
 
     def solve(self, scores: Tensor, **instance: Tensor) -> Tensor:
         """The transport plans.  # (B, n, m) -> (B, n, m)"""
-        return self._solved(*self._arguments(scores, **instance)).to(scores.dtype).reshape(scores.shape)
+        return in_type_of(self, self._solved(*self._arguments(scores, **instance)), scores).reshape(scores.shape)
 
     def solve_with_info(self, scores: Tensor, **instance: Tensor) -> Solution:
         """The transport plans, with potentials that prove them."""
         with torch.no_grad():
             self.check(scores, **instance)
             found = self._flows(*self._arguments(scores, **instance))
-            y = found.y.to(scores.dtype).reshape(scores.shape)
+            y = in_type_of(self, found.y, scores).reshape(scores.shape)
             info = self._info(scores.flatten(1), y.flatten(1), found)
             return Solution(y, info.objective, info.optimal, info.bound, info.duals)
 

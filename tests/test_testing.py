@@ -363,8 +363,8 @@ class Faulty(SurrogateRule):
         y = oracle(theta)
         if self.fault == "half" and theta.dtype == torch.float64:
             return replace_gradient(y, theta).float()
-        if self.fault == "sharp" and theta.dtype == torch.bfloat16:
-            return replace_gradient(y, theta).float()
+        if self.fault == "sharp" and torch.is_autocast_enabled("cpu"):
+            return replace_gradient(y, theta) / 0
         if self.fault == "empty" and not len(theta):
             return theta[..., :1]
         if self.fault == "one sample":
@@ -425,7 +425,7 @@ class _Silent(_Plain):
 
 FAULTS = [
     ("shape", "half", {}, "the output is torch.float32 of shape (3, 4), expected torch.float64 of (3, 4)."),
-    ("autocast", "sharp", {}, "torch.bfloat16 scores give torch.float32 of shape (3, 4) and a gradient of torch.bfloat16 of "),
+    ("autocast", "sharp", {}, "the output or the gradient of torch.bfloat16 scores is not finite."),
     ("batches", "empty", {}, "0 instances give shape (0, 1), expected (0, 4)."),
     ("samples", "one sample", {}, "gradients of samples in one call and in a loop differ: "),
     ("inputs unchanged", "in place", {}, "the scores are changed in place."),

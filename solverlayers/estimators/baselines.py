@@ -55,7 +55,7 @@ class MovingAverage(Baseline):
         if torch._C._are_functorch_transforms_active():
             raise RuntimeError("MovingAverage keeps a state, which a torch.func transform cannot update; use LeaveOneOut.")
         guess = (self.mean / self.weight.clamp_min(torch.finfo(self.weight.dtype).tiny)).to(losses)
-        if self.training:
+        if self.training and losses.numel():
             self.mean.mul_(self.decay).add_((1 - self.decay) * losses.detach().mean())
             self.weight.mul_(self.decay).add_(1 - self.decay)
         return guess

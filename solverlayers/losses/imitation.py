@@ -79,12 +79,13 @@ class FenchelYoungLoss(ImitationLoss):
                 f"FenchelYoungLoss: multiplicative=True with noise={self.noise!r}, whose factors do not have mean one. Leave "
                 f"`noise` out, which is Gaussian(), and say with `sigma` how large it is."
             )
-        self._mean = sigma * self.noise.mean
+        _ = self.noise.mean  # refuses noise without one
 
     def imitate(self, oracle: Oracle, theta: Tensor, y_true: Tensor) -> Tensor:
         eta = draw(theta, self.sigma, self.samples, self.noise, self.multiplicative)
         loss = _suboptimality(oracle, eta, y_true).mean(0)
-        return loss + self._mean * y_true.flatten(-oracle.event_dim).sum(-1) if self._mean else loss
+        mean = self.sigma * self.noise.mean
+        return loss + mean * y_true.flatten(-oracle.event_dim).sum(-1) if mean else loss
 
 
 class RegularizedFenchelYoungLoss(ImitationLoss):
@@ -103,11 +104,10 @@ class RegularizedFenchelYoungLoss(ImitationLoss):
     def __init__(self, solver: Solver, strength: float = 1.0, iterations: int = 20, on_failure: OnFailure = "raise"):
         super().__init__(solver, on_failure)
         self.strength, self.iterations = strength, iterations
-        self._rule = Regularized(strength, iterations)
-        self._rule.check(solver)
+        Regularized(strength, iterations).check(solver)
 
     def imitate(self, oracle: Oracle, theta: Tensor, y_true: Tensor) -> Tensor:
-        mixture = self._rule.train()(oracle, theta.detach())
+        mixture = Regularized(self.strength, self.iterations)(oracle, theta.detach())
         square = (mixture.square() - y_true.square()).flatten(-oracle.event_dim).sum(-1)
         return oracle.dot(theta, mixture - y_true) - self.strength / 2 * square
 

@@ -24,10 +24,11 @@ class _PoolLoss(SolverLoss):
         self._needs_objective()
 
     def _values(self, oracle: Oracle, theta: Tensor, pool: Tensor) -> Tensor:
-        """`v_p` of each solution for each instance.  # (B, *E), (P, *E) or (P, B, *E) -> (P, B)"""
+        """`v_p` of each solution for each instance.  # (*S, B, *E), (P, *E) or (P, B, *E) -> (P, *S, B)"""
         if not isinstance(pool, Tensor):
             raise TypeError(f"{type(self).__name__}: `pool` is a {type(pool).__name__}; expected a tensor of solutions.")
-        if pool.shape[1:] not in (theta.shape[1:], theta.shape) or not len(pool):
+        lead = theta.ndim - oracle.event_dim
+        if pool.shape[1:] not in (theta.shape[lead:], theta.shape[lead - 1 :], theta.shape) or not len(pool):
             raise ValueError(
                 f"{type(self).__name__}: `pool` has shape {tuple(pool.shape)} but the scores have shape {tuple(theta.shape)}; "
                 f"expected at least one solution for all, (P, {', '.join(map(str, theta.shape[1:]))}), or for each instance, "
@@ -36,11 +37,10 @@ class _PoolLoss(SolverLoss):
         pool = pool.detach().to(theta)
         if not is_transformed() and pool.sum().isnan() and (bad := pool.isnan().flatten(1).any(1)).any():
             raise ValueError(f"{type(self).__name__}: solution {first_instance(bad)} of `pool` has NaN.")
-        if pool.ndim == theta.ndim:
-            pool = pool.unsqueeze(1)
+        pool = pool[(slice(None), *(None,) * (theta.ndim + 1 - pool.ndim))]
         pool = oracle.inside(pool.expand(-1, *theta.shape))
         finite = theta.nan_to_num(nan=torch.nan)  # a forbidden entry has score -inf and is zero in every solution
-        values = torch.einsum("be,pbe->pb", finite.flatten(1), pool.flatten(2))
+        values = torch.einsum("...e,p...e->p...", finite.flatten(lead), pool.flatten(lead + 1))
         if has_offset(self.solver):
             values = values + oracle.sign * self.solver.offset(pool, **oracle.instance)
         return values
@@ -79,7 +79,7 @@ class _RankingLoss(_PoolLoss):
     def forward(self, scores: Tensor, true_scores: Tensor, pool: Tensor, **instance: Tensor) -> Tensor:
         """The loss of each instance, over a pool for all or for each.  # (B, *E), (B, *E), (P, *E) or (P, B, *E) -> (B,)"""
         oracle, theta = self._bind(scores, instance)
-        true = oracle.sign * self._target(oracle, "true_scores", true_scores, scores)
+        true = (oracle.sign * self._target(oracle, "true_scores", true_scores, scores)).expand_as(theta)
         return self.compare(self._values(oracle, theta, pool), self._values(oracle, true, pool))
 
     def compare(self, values: Tensor, true_values: Tensor) -> Tensor:

@@ -85,7 +85,7 @@ class _Sort(_Permutahedral):
         count = used.sum(-1, keepdim=True)
         w = torch.where(used, theta, -BIG).sort(-1, descending=True).values
         position = torch.arange(theta.shape[-1], device=theta.device)
-        z = ((count - position) / self.strength).to(w.dtype)
+        z = (count - position).to(w.dtype) / self.strength
         first = position < count
         pooled_z, pooled_w = self._pool(z, torch.where(first, w, 0), first)
         y = torch.where(first, (z - pooled_z) + pooled_w, 0)

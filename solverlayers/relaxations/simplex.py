@@ -98,7 +98,7 @@ class Entmax(Relaxation):
         mean, square = low.cumsum(-1) / count, low.square().cumsum(-1) / count
         threshold = mean - ((1 / count) - (square - mean.square())).clamp_min(0).sqrt()
         support = _largest(z, s, (threshold < low).sum(-1, keepdim=True))
-        size = support.sum(-1, keepdim=True)
+        size = support.sum(-1, keepdim=True).to(z.dtype)
         kept = torch.where(support, z, 0)
         mean = kept.sum(-1, keepdim=True) / size
         spread = torch.where(support, z - mean, 0).square().sum(-1, keepdim=True) / size

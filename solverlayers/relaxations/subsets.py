@@ -62,12 +62,14 @@ class SoftTopK(_KSubset):
     """
 
     def _project(self, z: Tensor, used: Tensor, k: Tensor) -> Tensor:
+        dtype = z.dtype
+        z = (z - z.detach().amax(-1, keepdim=True)).double()  # sums of large numbers need the digits
         knot = _knot(z.detach(), k)
         full, free = z.detach() - 1 > knot, (z.detach() > knot) & (z.detach() - 1 <= knot)
         count = free.sum(-1, keepdim=True)
         spare = torch.where(free, z, 0).sum(-1, keepdim=True) + full.sum(-1, keepdim=True) - k
         inside = (z - spare / count.clamp_min(1)).clamp(0, 1)
-        return torch.where(free, inside, full.to(z.dtype))
+        return torch.where(free, inside, full.to(z.dtype)).to(dtype)
 
 
 def _knot(z: Tensor, k: Tensor) -> Tensor:

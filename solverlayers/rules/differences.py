@@ -44,7 +44,8 @@ class _DifferenceRule(Rule):
 
 def _size(theta: Tensor, norm: float) -> Tensor:
     """A norm over the batch, at least in single precision; one if it is zero.  # (*S, B, *E) -> ()"""
-    size = torch.linalg.vector_norm(theta.detach(), norm, dtype=torch.promote_types(theta.dtype, torch.float32))
+    theta = torch.where(theta.detach().isinf(), 0, theta.detach())  # an infinite score forbids an entry
+    size = torch.linalg.vector_norm(theta, norm, dtype=torch.promote_types(theta.dtype, torch.float32))
     return torch.where(size == 0, theta.numel() ** (1 / norm), size)
 
 

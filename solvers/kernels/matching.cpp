@@ -44,11 +44,13 @@ void solve_one(const Batch<T>& batch, int64_t b, Blossom& blossom, std::vector<i
     if ((batch.mask && !batch.mask[b * batch.size + e])) return worst;
     return batch.smallest ? -double(scores[e]) : double(scores[e]);
   };
+  // Others are in no best matching, and would take the precision of these away.
+  const auto matters = [&](int64_t e) { return tails[e] != heads[e] && weight(e) > (batch.kind == kAny ? 0 : worst); };
   double greatest = 0;
   bool valid = true;
   for (int64_t e = 0; e < batch.size; ++e) {
     valid &= weight(e) < -worst;
-    if (weight(e) > worst) greatest = std::max(greatest, std::fabs(weight(e)));
+    if (matters(e)) greatest = std::max(greatest, std::fabs(weight(e)));
   }
   batch.status[b] = !valid;
   if (!valid) return;
@@ -60,7 +62,7 @@ void solve_one(const Batch<T>& batch, int64_t b, Blossom& blossom, std::vector<i
     if (batch.mask && !batch.mask[b * batch.size + e]) continue;
     const int64_t u = tails[e], v = heads[e];
     used[u] = used[v] = 1;
-    if (u == v || !(weight(e) > worst)) continue;
+    if (!matters(e)) continue;
     const int64_t w = 2 * int64_t(std::nearbyint(std::ldexp(weight(e), shift)));
     if (w <= blossom.weights(u)[v]) continue;
     blossom.weights(u)[v] = blossom.weights(v)[u] = w;
