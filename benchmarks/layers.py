@@ -21,14 +21,13 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.race import Board, Time, in_turn, keep_memory, race
+from benchmarks.race import BATCHES, Board, Time, in_turn, keep_memory, race
 from solverlayers import Solver, SolverLayer
 from solverlayers.noise import Gumbel, SumOfGamma
 from solverlayers.rules import IMLE, Blackbox, Identity, Perturbed, Rule
 from solverlayers.solvers import Assignment, GridShortestPath, Ranking
 
 SAMPLES = 10
-BATCHES = 8
 TURN = 0.03
 """Seconds: long beside what it costs to find the caches full of another contestant's data, which is as much as is measured."""
 

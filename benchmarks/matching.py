@@ -16,13 +16,12 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.race import Board, in_turn, race
+from benchmarks.race import BATCHES, Board, in_turn, race
 from solverlayers.solvers.dense_matching import DensePerfectMatching
 from solverlayers.solvers.graph import Graph, grid_graph
 from solverlayers.solvers.matching import PerfectMatching
 
 SCALE = 2**20
-BATCHES = 8
 DENSE = ((10, 32), (20, 32), (40, 32), (60, 8), (100, 4))
 GRIDS = ((4, 4, 4, 32), (4, 4, 4, 256), (8, 8, 4, 32), (8, 8, 4, 256), (8, 8, 8, 32), (10, 10, 4, 32), (12, 12, 4, 32))
 

@@ -39,6 +39,10 @@ TURN = 0.004
 """Seconds of CPU time that one turn of a contestant lasts at least."""
 
 
+BATCHES = 8
+"""How many a contestant goes through `in_turn`, as a rule."""
+
+
 @dataclass(frozen=True)
 class Time:
     """How long one call took: CPU seconds (lower quartile; least of all rounds, which is what a machine needs when nothing else

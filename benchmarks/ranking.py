@@ -15,14 +15,13 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.race import Board, in_turn, race
+from benchmarks.race import BATCHES, Board, in_turn, race
 from solverlayers import SolverLayer
 from solverlayers.rules import Blackbox, Identity
 from solverlayers.solvers import Ranking
 
 SIZES = ((10, 32), (10, 256), (100, 32), (100, 256), (1000, 32), (1000, 256), (10000, 32))
 QUICK = ((10, 256), (100, 256), (1000, 32))
-BATCHES = 8
 
 
 def trained(layer: Callable[[Tensor], Tensor], gradient: Tensor) -> Callable[[Tensor], Tensor]:

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from .autograd import is_transformed
 from .compiled import log_failures
 from .noise import Noise
-from .oracle import HALF, OnFailure, Oracle
+from .oracle import OnFailure, Oracle
 from .projections import Projection, make_projection
 from .rules.base import Rule
-from .solver import Solver, packed
+from .solver import HALF, Solver, packed, widened
 
 Parts = Tensor | tuple[Tensor, ...]
 
@@ -76,9 +76,9 @@ class SolverLayer(nn.Module):
         """The solutions, with the gradient of the rule; a tuple for several score tensors.  # (*S, B, *E) -> (*S, B, *E)"""
         if not scores or not all([isinstance(s, Tensor) for s in scores]):
             self.solver.check(*scores)  # which says what is wrong
-        if len(scores) == 1 and scores[0].ndim == self.solver.event_dim:
-            self._check_data(instance)
-            y = self.forward(scores[0].unsqueeze(0), **{k: v.unsqueeze(0) for k, v in instance.items()})
+        if self._is_one(scores):
+            batch, instance = self._batch_of_one(scores, instance)
+            y = self.forward(*batch, **instance)
             return y.squeeze(0) if isinstance(y, Tensor) else tuple(part.squeeze(0) for part in y)
         oracle, theta = self._prepare(scores, instance)
         if self.noise is not None and self.training:
@@ -114,16 +114,26 @@ class SolverLayer(nn.Module):
     def _solved(self, scores: Parts, y: Parts, instance: dict[str, Tensor]) -> tuple[Oracle, Tensor, Tensor]:
         """An oracle that knows what `forward` skipped, its scores to maximise, and its solutions, packed alike."""
         parts = (scores,) if isinstance(scores, Tensor) else tuple(scores)
-        y = y if isinstance(y, Tensor) else packed(y)
-        if len(parts) == 1 and parts[0].ndim == self.solver.event_dim:
-            parts, y, instance = (parts[0].unsqueeze(0),), y.unsqueeze(0), {k: v.unsqueeze(0) for k, v in instance.items()}
+        y = widened(y if isinstance(y, Tensor) else packed(y))
+        if self._is_one(parts):
+            parts, instance = self._batch_of_one(parts, instance)
+            y = y.unsqueeze(0)
         oracle, theta = self._prepare(parts, instance)
-        y = y.to(theta.dtype) if y.dtype in HALF else y
         lead = theta.ndim - oracle.event_dim
         if self.failed is not None and lead and len(self.failed) == y.shape[lead - 1]:
             blank = (y == 0).unsqueeze(-1).flatten(lead).all(-1)  # another answer than zero is that of another batch
             oracle.note(self.failed.to(y.device) & (blank.flatten(0, -2).all(0) if lead > 1 else blank))
         return oracle, theta, y
+
+    def _is_one(self, scores: tuple[Tensor, ...]) -> bool:
+        """Whether these are the scores of an instance by itself."""
+        return len(scores) == 1 and scores[0].ndim == self.solver.event_dim
+
+    def _batch_of_one(
+        self, scores: tuple[Tensor, ...], instance: dict[str, Tensor]
+    ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        self._check_data(instance)
+        return (scores[0].unsqueeze(0),), {key: value.unsqueeze(0) for key, value in instance.items()}
 
     def _prepare(self, scores: tuple[Tensor, ...], instance: dict[str, Tensor]) -> tuple[Oracle, Tensor]:
         self._check_data(instance)
@@ -136,9 +146,7 @@ class SolverLayer(nn.Module):
         shapes = tuple(s.shape[1:] for s in scores) if len(scores) > 1 else ()
         turns = not self.rule.either_sense or self.noise is not None  # noise is added to what is maximised
         oracle = Oracle(self.solver, instance, shapes, self.on_failure, turns)
-        theta = oracle.inside(oracle.pack(scores))
-        if theta.dtype in HALF:  # noise, norms and sums need more
-            theta = theta.float()
+        theta = widened(oracle.inside(oracle.pack(scores)))
         if self.on_failure != "raise":
             theta = oracle.without_nan(theta)
         if self.projection is not None and (self.training or not self.projection.preserves_solution):

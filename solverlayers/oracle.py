@@ -13,10 +13,9 @@ from .autograd import solve
 from .errors import InstanceError
 from .noise import Draw, Seeded
 from .samples import Samples, mean_and_record
-from .solver import Sense, Solver, check_answer, inner, packed
+from .solver import Sense, Solver, check_answer, inner, packed, widened
 
 OnFailure = Literal["raise", "skip", "last"]
-HALF = (torch.float16, torch.bfloat16)
 _SIGN = {"max": 1.0, "min": -1.0}
 
 
@@ -118,9 +117,7 @@ class Oracle:
             theta = theta.reshape(-1, *theta.shape[len(lead) :])
             samples = math.prod(lead[:-1])
             tensors = tuple(t.repeat(samples, *[1] * (t.ndim - 1)) for t in tensors)
-        if dtype in HALF:
-            theta = theta.float()
-        y, failed = self.solve(self.unpack(theta), tensors)
+        y, failed = self.solve(self.unpack(widened(theta)), tensors)
         if len(lead) != 1:
             y = y.reshape(*lead, *y.shape[1:])
             failed = None if failed is None else failed.reshape(samples, lead[-1]).any(0)

@@ -54,11 +54,17 @@ def inner(a: Tensor, b: Tensor, event_dim: int) -> Tensor:
     return product.flatten(-event_dim).sum(-1)
 
 
+def widened(t: Tensor) -> Tensor:
+    """Numbers of half precision in single: sums, norms and noise need more digits. Others as they are."""
+    return t.float() if t.dtype in HALF else t
+
+
 def packed(parts: Iterable[Tensor]) -> Tensor:
     """Score tensors, or parts of a solution, side by side.  # ((B, *E1), (B, *E2), ...) -> (B, N)"""
     return torch.cat([part.flatten(1) for part in parts], 1)
 
 
+HALF = (torch.float16, torch.bfloat16)
 Sense = Literal["max", "min"]
 """Whether scores are gains or costs."""
 SHORT_WAYS = ("optimise", "optimise_with_start", "maximise_samples")

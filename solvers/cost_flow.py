@@ -12,14 +12,12 @@ from solverlayers.solver import Solution, inner
 
 from .common import check_given
 from .edge_family import native
-from .flow_family import FlowSolver, Units, as_units, backend, batched
+from .flow_family import PROVED, FlowSolver, Units, as_units, backend, batched
 from .flow_search import INFEASIBLE
 from .flow_vertices import shortest
 from .kernels import flow as kernel
 from .kernels import usable
 
-_PROVED = 1e-6
-"""How far the bound may be from an objective that counts as proved, relative to what its edges cost."""
 _BALANCE = 1e-6
 """Supplies may miss their sum of zero by this share of their size, as sums of single precision do."""
 
@@ -106,7 +104,7 @@ class CostFlow(FlowSolver):
         height = found.costs.numbers(potential)
         bound = saved - (height * found.supply.numbers(found.supply.whole)).sum(1)
         objective = inner(scores, y, 1).double()
-        proved = objective - bound <= _PROVED * inner(scores.abs(), y, 1)  # costs far apart are rounded
+        proved = objective - bound <= PROVED * inner(scores.abs(), y, 1)
         return Solution(y, objective, proved, bound.minimum(objective), {"potential": height})
 
     def _each(self, name: str, given: Tensor | None, scores: Tensor) -> Tensor:

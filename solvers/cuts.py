@@ -10,7 +10,7 @@ from torch import Tensor
 from solverlayers.errors import InfeasibleError, first_instance
 from solverlayers.solver import Solution
 
-from .flow_family import FlowSolver, Units, as_units, backend, batched, real_edges
+from .flow_family import PROVED, FlowSolver, Units, as_units, backend, batched, real_edges
 from .graph import Graph, check_nodes, nodes_of_instances
 
 
@@ -156,7 +156,7 @@ class MinCut(CutProblem):
             cuts = self._cuts(scores, **instance)
             y = cuts.crossing.to(scores.dtype)
             objective = torch.where(cuts.crossing, scores, 0).sum(1)
-            optimal = objective - cuts.value <= 1e-6 * objective  # scores far apart are rounded
+            optimal = objective - cuts.value <= PROVED * objective
             return Solution(y, objective, optimal, cuts.value, {"flow": cuts.flow})
 
     def tangent(self, direction: Tensor, mask: Tensor | None = None, **instance: Tensor) -> Tensor:

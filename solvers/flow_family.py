@@ -16,6 +16,9 @@ from .graph import Graph
 from .kernels import flow as kernel
 from .kernels import library
 
+PROVED = 1e-6
+"""How far the bound may be from an objective that counts as proved, relative to what its edges cost: numbers far apart are
+rounded to common units."""
 _BITS = 60
 """Sums of all numbers stay below two to this."""
 

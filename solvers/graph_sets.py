@@ -167,23 +167,22 @@ class MaxCut(GraphProgram):
         if edge_index is None and mask is None and self.graph is not None:
             return _sides(self.graph, shape[0])
         ends = self._ends(edge_index, None, None)
-        if ends.shape[1] != shape[0]:
-            raise ValueError(f"MaxCut: the scores are for {shape[0]} edges, but there are {ends.shape[1]} in the graph.")
-        return _cut(ends if mask is None else np.where(mask, ends, 0))  # a loop is never cut
+        return _cut(ends, shape[0], mask)
 
 
 @lru_cache(maxsize=64)
 def _sides(graph: Graph, size: int) -> Program:
-    if len(graph) != size:
-        raise ValueError(f"MaxCut: the scores are for {size} edges, but the graph has {len(graph)}.")
-    return _cut(graph.edges.numpy())
+    return _cut(graph.edges.numpy(), size)
 
 
-def _cut(ends: np.ndarray) -> Program:
+def _cut(ends: np.ndarray, size: int, mask: np.ndarray | None = None) -> Program:
     """`y = |x_u - x_v|` for each edge, in four rows; node 0 is on side 0.  # (2, E)"""
     from scipy.sparse import csr_array, eye_array, hstack, vstack
 
-    size, nodes = ends.shape[1], int(ends.max(initial=0)) + 1
+    if ends.shape[1] != size:
+        raise ValueError(f"MaxCut: the scores are for {size} edges, but the graph has {ends.shape[1]}.")
+    ends = ends if mask is None else np.where(mask, ends, 0)  # a loop is never cut
+    nodes = int(ends.max(initial=0)) + 1
     edge = np.arange(size)
     tail, head = (csr_array((np.ones(size), (edge, one)), (size, nodes)) for one in ends)
     taken = eye_array(size)

@@ -12,7 +12,7 @@ from torch import Tensor
 from solverlayers.errors import InfeasibleError, InstanceError, SolverTimeoutError, first_instance
 from solverlayers.solver import Sense, Solution, Solver, inner
 
-from .common import check_mask, check_seconds, greatest_gain, remove_mean
+from .common import check_mask, check_seconds, greatest_gain, in_type_of, remove_mean
 from .edge_family import native
 from .engines import Answer, Engine, Program, Status
 
@@ -124,7 +124,7 @@ class ProgramSolver(Solver):
             x = answers[-1].x
             if x is not None:
                 y[b] = x[: row.size].reshape(row.shape) + 0.0  # no negative zeros
-        return _Found(self._typed(y, scores), answers)
+        return _Found(in_type_of(self, torch.as_tensor(y, device=scores.device), scores), answers)
 
     def _costs(self, scores: Tensor, instance: dict[str, Tensor]) -> Tensor:
         """What the programs minimise, on the CPU.  # (B, *E) -> (B, *E)"""
@@ -174,14 +174,6 @@ class ProgramSolver(Solver):
         objective = np.concatenate([costs, np.zeros(more)])
         hint = None if start.y is None else np.concatenate([start.y, np.full(more, np.nan)])
         return self.engine.minimise(program, objective, self.time_limit, hint)
-
-    def _typed(self, y: np.ndarray, scores: Tensor) -> Tensor:
-        out = torch.as_tensor(y, device=scores.device)
-        if not scores.is_floating_point() and (y != np.rint(y)).any():
-            raise TypeError(
-                f"{type(self).__name__}: the scores are {scores.dtype}, but the solution is not whole. Use `scores.double()`."
-            )
-        return out.to(scores.dtype)
 
     def _refuse_infinite(self, scores: Tensor, mask: Tensor | None) -> None:
         infinite = (scores.isinf() if mask is None else scores.isinf() & mask).flatten(1).any(1)

@@ -208,7 +208,7 @@ def test_programs_refuse_data_that_they_do_not_know(program):
 
 def test_a_cut_has_as_many_edges_as_scores():
     for size in (2, 5, 12):
-        with pytest.raises(ValueError, match=f"for {size} edges, but there are 3"):
+        with pytest.raises(ValueError, match=f"for {size} edges, but the graph has 3"):
             MaxCut()(torch.ones(1, size), edge_index=torch.tensor([[[0, 1, 2], [1, 2, 0]]]))
 
 

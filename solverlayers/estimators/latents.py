@@ -15,6 +15,7 @@ from torch.nn.functional import softplus
 
 from ..distributions import PerturbedSolution, PlackettLuce
 from ..distributions.common import NEVER, gumbel, where_available
+from ..solver import widened
 
 _CONDITIONAL = "Bernoulli, OneHotCategorical and PlackettLuce"
 
@@ -204,9 +205,9 @@ def latent(distribution: Distribution, who: str) -> Latent:
     if isinstance(distribution, Independent):
         base, event_dim = distribution.base_dist, distribution.reinterpreted_batch_ndims
     if isinstance(base, Bernoulli):
-        return BernoulliLatent(_wide(base.logits), event_dim)
+        return BernoulliLatent(widened(base.logits), event_dim)
     if isinstance(base, OneHotCategorical):
-        return CategoricalLatent(_wide(base.logits), event_dim + 1)
+        return CategoricalLatent(widened(base.logits), event_dim + 1)
     if isinstance(distribution, PlackettLuce):
         return PlackettLuceLatent(distribution)
     if isinstance(distribution, PerturbedSolution):
@@ -215,11 +216,6 @@ def latent(distribution: Distribution, who: str) -> Latent:
         f"{who} needs a distribution that is a solver of perturbed scores: {_CONDITIONAL} (also under Independent, except the "
         f"last), or PerturbedSolution; {type(base).__name__} is none. Use ScoreFunction."
     )
-
-
-def _wide(logits: Tensor) -> Tensor:
-    """At least single precision: in half, uniform numbers would be rounded to one."""
-    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
 
 def conditional_latent(distribution: Distribution, who: str) -> ConditionalLatent:

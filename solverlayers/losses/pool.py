@@ -29,10 +29,10 @@ class _PoolLoss(SolverLoss):
             raise TypeError(f"{type(self).__name__}: `pool` is a {type(pool).__name__}; expected a tensor of solutions.")
         lead = theta.ndim - oracle.event_dim
         if pool.shape[1:] not in (theta.shape[lead:], theta.shape[lead - 1 :], theta.shape) or not len(pool):
+            one, each = (", ".join(map(str, shape)) for shape in (theta.shape[lead:], theta.shape[lead - 1 :]))
             raise ValueError(
                 f"{type(self).__name__}: `pool` has shape {tuple(pool.shape)} but the scores have shape {tuple(theta.shape)}; "
-                f"expected at least one solution for all, (P, {', '.join(map(str, theta.shape[1:]))}), or for each instance, "
-                f"(P, {', '.join(map(str, theta.shape))})."
+                f"expected at least one solution for all, (P, {one}), or for each instance, (P, {each})."
             )
         pool = pool.detach().to(theta)
         if not is_transformed() and pool.sum().isnan() and (bad := pool.isnan().flatten(1).any(1)).any():

@@ -7,9 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..solver import Solver
+from ..solver import Solver, widened
 
-_HALF = (torch.float16, torch.bfloat16)
 BIG = 1e30
 """Stands for infinity where an infinite score would make NaN of its own gradient; its sums still fit single precision."""
 
@@ -72,7 +71,7 @@ class Relaxation:
                     f"{self!r} got `{name}`, of which it knows nothing, so it would relax another problem. Use a rule that "
                     f"asks the solver itself, such as Identity, Perturbed, IMLE or Regularized."
                 )
-        wide = theta.float() if theta.dtype in _HALF else theta
+        wide = widened(theta)
         if mask is None:
             return self.relax(wide, None, **instance).to(theta.dtype)
         y = self.relax(torch.where(mask, wide, 0), mask, **instance)

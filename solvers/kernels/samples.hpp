@@ -89,7 +89,8 @@ inline int64_t some(int64_t width, int64_t lanes) { return std::max<int64_t>(1, 
 
 /// Calls `solve(sample, first, count, scores, solution)`, which says whether it solved all, for `together` instances at a time.
 ///
-/// Each thread has a `solve` of its own, which `make` makes, for memory that lasts from call to call. `nanoseconds` is what an instance takes, about. Returns 0, 1 where an instance was not solved, or -1 if memory ran out.
+/// Each thread has a `solve` of its own, which `make` makes, for memory that lasts from call to call. `nanoseconds` is what an
+/// instance takes, about. Returns 0, 1 where an instance was not solved, or -1 if memory ran out.
 template <class Make>
 int mean_of_solutions(const Samples& s, int64_t together, double nanoseconds, Make&& make) {
   const bool alone = double(s.samples) * double(s.rows) * nanoseconds < 200e3;
