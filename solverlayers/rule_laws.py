@@ -6,6 +6,7 @@ import copy
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NoReturn
 
 import torch
@@ -70,7 +71,7 @@ class RuleTrial:
     def twin(self, layer: SolverLayer | None = None) -> SolverLayer:
         """A copy of the layer with a rule of its own, and the same solver."""
         layer = self.layer if layer is None else layer
-        return copy.deepcopy(layer, {id(layer.solver): layer.solver})
+        return SolverLayer(self.solver, copy.deepcopy(layer.rule)).train(layer.training)
 
     def seed(self, seed: int = _SEED) -> None:
         """Seeds what rules draw from here; `torch.manual_seed` does so for all kinds of devices, which takes longer."""
@@ -78,7 +79,8 @@ class RuleTrial:
         if self.scores.is_cuda:
             torch.cuda.manual_seed(seed)
 
-    def drawing(self) -> bool:
+    @cached_property
+    def draws(self) -> bool:
         """Whether the rule draws random numbers."""
         before = self.random_state()
         self.layer(self.scores, **self.instance)
@@ -115,7 +117,7 @@ def _autocast(t: RuleTrial) -> None:
             )
         if not (y.isfinite().all() and g.isfinite().all()):
             t.fail(f"the output or the gradient of {dtype} scores is not finite.")
-        if not t.drawing():
+        if not t.draws:
             single = t.run(x.float(), layer).to(dtype)
             t.close(y.float(), single.float(), f"{dtype} scores and the same in single precision differ")
 
@@ -136,7 +138,7 @@ def _samples(t: RuleTrial) -> None:
     y = t.run(x)
     weights = torch.stack([t.weights, -t.weights])
     (g,) = torch.autograd.grad((y * weights).sum(), x)
-    if not t.drawing():
+    if not t.draws:
         t.close(y, torch.stack([t.run(one) for one in x.detach()]), "samples in one call and in a loop differ")
         loop = torch.stack([t.gradient(one, weights=w) for one, w in zip(x, weights)])
         t.close(g, loop, "gradients of samples in one call and in a loop differ")
@@ -224,12 +226,12 @@ def _vmap(t: RuleTrial) -> None:
     def gradient(one: Tensor, rows: dict[str, Tensor]) -> Tensor:
         return torch.func.grad(lambda z: (t.layer(z, **rows) * t.weights).sum())(one)
 
-    for rows, axis in ((t.instance, None), (stacked, 0)):
+    for rows, axis in ((t.instance, None), (stacked, 0))[: 1 + bool(stacked)]:
         y = torch.func.vmap(lambda one, r: t.layer(one, **r), (0, axis), randomness="different")(x, rows)
         g = torch.func.vmap(gradient, (0, axis), randomness="different")(x, rows)
         if y.shape != (2, *t.weights.shape) or g.shape != x.shape:
             t.fail(f"vmap gives output {tuple(y.shape)} and gradient {tuple(g.shape)} for scores {tuple(x.shape)}.")
-        if not t.drawing():
+        if not t.draws:
             t.close(y, torch.stack([t.run(one) for one in x]), "vmap and a loop differ")
             t.close(g, torch.stack([t.gradient(one) for one in x]), "gradients under vmap and in a loop differ")
 

@@ -75,7 +75,7 @@ class SolverCase:
     output_shape: tuple[int, ...] | None = None
     native: bool = False  # plain torch on every path: compiles without a graph break
     by_sign: bool = False  # the solution depends on the signs of the scores alone
-    foreign: bool = False  # a package that takes a millisecond for each instance, so that one rule of each kind has to do
+    slow: bool = False  # takes a millisecond for each instance, as other packages do, so that one rule of each kind has to do
     alike: bool = True  # all entries play the same part, so that a network that treats them alike can imitate the solver
 
     def build(self, batch: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, dict[str, Tensor]]:
@@ -835,7 +835,7 @@ SOLVERS: dict[str, SolverCase] = {
     "tour_search": SolverCase(TourSearch(), (5, 5), trips(5), alike=False),
     "tour_search_directed": SolverCase(TourSearch(directed=True), (4, 4), trips(4, directed=True), alike=False),
     "vehicle_routing": SolverCase(
-        ExactVehicleRouting(), (5, 5), routes, errands_of_vehicles, {"pad": pad_demands}, alike=False
+        ExactVehicleRouting(), (5, 5), routes, errands_of_vehicles, {"pad": pad_demands}, slow=True, alike=False
     ),
     "vehicle_routing_directed": SolverCase(
         ExactVehicleRouting(directed=True),
@@ -843,10 +843,11 @@ SOLVERS: dict[str, SolverCase] = {
         lambda **data: routes(**data, directed=True),
         errands_of_vehicles,
         {"pad": pad_demands},
+        slow=True,
         alike=False,
     ),
     "vehicle_routing_search": SolverCase(
-        VehicleRouting(), (5, 5), instance=errands_of_vehicles, options={"pad": pad_demands}, foreign=True, alike=False
+        VehicleRouting(), (5, 5), instance=errands_of_vehicles, options={"pad": pad_demands}, slow=True, alike=False
     ),
     "knapsack": SolverCase(
         Knapsack((2, 3, 1, 4), 6),
@@ -925,16 +926,20 @@ SOLVERS: dict[str, SolverCase] = {
         {"pad": pad_flows},
     ),
     "multi_graph_matching": SolverCase(
-        MultiGraphMatching(), (3, 3, 2, 2), consistent_matchings(torch.ones(3, 3, 2, 2, dtype=torch.bool)), alike=False
+        MultiGraphMatching(),
+        (3, 3, 2, 2),
+        consistent_matchings(torch.ones(3, 3, 2, 2, dtype=torch.bool)),
+        slow=True,
+        alike=False,
     ),
     "multi_graph_matching_mask": SolverCase(
-        MultiGraphMatching(), (3, 3, 2, 2), consistent_matchings, graphs_of_some_vertices, alike=False
+        MultiGraphMatching(), (3, 3, 2, 2), consistent_matchings, graphs_of_some_vertices, slow=True, alike=False
     ),
     "integer_program": SolverCase(
         IntegerProgram(_CHOICE, _ROOM, sense="max", engine=CPSAT()),
         (4,),
         feasible(torch.tensor(-torch.inf), _CHOICE, _ROOM),
-        foreign=True,
+        slow=True,
         alike=False,
     ),
     "integer_program_each": SolverCase(
@@ -948,14 +953,14 @@ SOLVERS: dict[str, SolverCase] = {
         ),
         both(ragged(4, 3), rooms),
         options={"skip": "padding"},
-        foreign=True,
+        slow=True,
         alike=False,
     ),
     "linear_program": SolverCase(
         LinearProgram(A_eq=_PAIR_OF_FIVE, b_eq=[2], upper=1),
         (5,),
         feasible(torch.tensor(2), _PAIR_OF_FIVE, torch.tensor(2)),
-        foreign=True,
+        slow=True,
     ),
     "min_cut": SolverCase(
         MinCut(Graph(DIAMOND), source=0, target=3), (5,), edge_cuts(DIAMOND, 0, 3), options={"skip": "padding"}, alike=False
@@ -991,7 +996,7 @@ SOLVERS: dict[str, SolverCase] = {
         (4,),
         node_sets(_CHORD.edges, 4, 0, 1),
         options={"skip": "padding"},
-        foreign=True,
+        slow=True,
         alike=False,
     ),
     "min_vertex_cover": SolverCase(
@@ -999,7 +1004,7 @@ SOLVERS: dict[str, SolverCase] = {
         (4,),
         lambda edge_index, mask: node_sets(edge_index, 4, 1, 2, mask),
         four_nodes,
-        foreign=True,
+        slow=True,
         alike=False,
     ),
     "max_cut": SolverCase(
@@ -1007,7 +1012,7 @@ SOLVERS: dict[str, SolverCase] = {
         (5,),
         edge_cuts(torch.cat([_CHORD.edges, torch.tensor([[4], [4]])], 1), 0, 4, directed=False)[:, :5].unique(dim=0),
         options={"skip": "padding"},
-        foreign=True,
+        slow=True,
         alike=False,
     ),
     "set_cover": SolverCase(
@@ -1015,23 +1020,23 @@ SOLVERS: dict[str, SolverCase] = {
         (4,),
         feasible(torch.tensor(1), torch.tensor([[1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]]), torch.tensor(4)),
         options={"skip": "padding"},
-        foreign=True,
+        slow=True,
         alike=False,
     ),
-    "linear_ordering": SolverCase(LinearOrdering(), (4, 4), orders(torch.ones(4, 4)), foreign=True, alike=False),
-    "linear_ordering_mask": SolverCase(LinearOrdering(), (4, 4), orders, ragged_nodes(4, 2), foreign=True, alike=False),
+    "linear_ordering": SolverCase(LinearOrdering(), (4, 4), orders(torch.ones(4, 4)), slow=True, alike=False),
+    "linear_ordering_mask": SolverCase(LinearOrdering(), (4, 4), orders, ragged_nodes(4, 2), slow=True, alike=False),
     "scheduling": SolverCase(
         Scheduling((2, 1)),
         (2, 4),
         lambda mask: schedules((2, 1), 4, mask),
         early_starts,
         options={"skip": "padding"},
-        foreign=True,
+        slow=True,
         alike=False,
     ),
-    "k_medoids": SolverCase(KMedoids(2, CPSAT()), (3, 3), clusterings(3, 3, 2), foreign=True, alike=False),
+    "k_medoids": SolverCase(KMedoids(2, CPSAT()), (3, 3), clusterings(3, 3, 2), slow=True, alike=False),
     "k_medoids_mask": SolverCase(
-        KMedoids(2, CPSAT()), (3, 4), lambda mask: clusterings(3, 4, 2, mask), ragged_matrix(3, 4), foreign=True, alike=False
+        KMedoids(2, CPSAT()), (3, 4), lambda mask: clusterings(3, 4, 2, mask), ragged_matrix(3, 4), slow=True, alike=False
     ),
 }
 
@@ -1075,7 +1080,7 @@ RULES: dict[str, RuleCase] = {
     "imle_two_sided": RuleCase(lambda case: IMLE(step=5.0, samples=2, noise=TwoPointMargin(2.0), two_sided=True), _linear),
     "aimle": RuleCase(lambda case: AIMLE(samples=3), _linear, skip=_ADAPTS),
     "regularized": RuleCase(lambda case: Regularized(iterations=8), _without_offset),
-    "perturbed": RuleCase(lambda case: Perturbed(sigma=0.5, samples=8 if case.foreign else 16)),
+    "perturbed": RuleCase(lambda case: Perturbed(sigma=0.5, samples=8 if case.slow else 16)),
     "perturbed_gumbel": RuleCase(lambda case: Perturbed(sigma=0.5, samples=16, noise=Gumbel())),
     "perturbed_multiplicative": RuleCase(
         lambda case: Perturbed(sigma=0.8, samples=16, multiplicative=True), useful=lambda case: not case.by_sign, positive=True
@@ -1101,6 +1106,6 @@ PAIRS = [
     (s, r)
     for s, case in SOLVERS.items()
     for r, rule in RULES.items()
-    if rule.applies(case) and rule.useful(case) and (r in _EACH_KIND or not case.foreign)
+    if rule.applies(case) and rule.useful(case) and (r in _EACH_KIND or not case.slow)
 ]
 REFUSED = [(s, r) for s, case in SOLVERS.items() for r, rule in RULES.items() if not rule.applies(case)]
