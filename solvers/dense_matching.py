@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
 import torch
@@ -11,8 +12,7 @@ from torch.nn.functional import pad
 
 from solverlayers.solver import Solver
 
-from .common import check_mask
-from .edge_family import native
+from .common import check_mask, native
 from .kernels.matching import ANY, PERFECT
 from .matching import refuse_imperfect, refuse_infinite
 from .matching_diagrams import complete_graph
@@ -36,28 +36,36 @@ class MatrixMatching(Solver):
         if n == 0:
             return torch.zeros_like(scores)
         allowed = None if mask is None else pairs_in(mask)
-        others = ~torch.eye(n, dtype=torch.bool, device=scores.device).flatten()
-        refuse_infinite(self, values.flatten(1), others.expand(len(scores), -1) if allowed is None else allowed.flatten(1))
         if allowed is not None and n % 2:  # one node more, as a partner for padding
             values, allowed = pad(values, (0, 1, 0, 1)), pad(allowed, (0, 1, 0, 1), value=False)
         graph = complete_graph(values.shape[1])
-        row, column = graph.edges.to(scores.device)
-        place = row * graph.nodes + column
-        costs, chosen = (values + values.mT).flatten(1).index_select(1, place), None
+        above, below = (place.to(scores.device).expand(len(scores), -1) for place in _places(graph.nodes))
+        flat, chosen = values.flatten(1), None
+        costs = flat.gather(1, above) + flat.gather(1, below)
         if allowed is not None:
+            row, column = graph.edges.to(scores.device)
             alone = ~allowed.any(2)
             beside = alone.index_select(1, row) & alone.index_select(1, column)  # padding is matched with padding, at no cost
-            costs, chosen = costs.where(~beside, 0), allowed.flatten(1).index_select(1, place) | beside
+            costs, chosen = costs.where(~beside, 0), allowed.flatten(1).gather(1, above) | beside
         pairs, failed = match_shared(graph, costs, self._kind, self.sense == "min", chosen)
         if failed is not None:
+            relevant = pairs_in(torch.ones_like(scores, dtype=torch.bool) if mask is None else mask)
+            refuse_infinite(self, scores.flatten(1), relevant.flatten(1))
             refuse_imperfect(self, failed, n if mask is None else None)
         pairs = pairs if allowed is None else pairs.where(~beside, 0)
-        above = torch.zeros_like(values).flatten(1).index_copy_(1, place, pairs).view(values.shape)
-        return (above + above.mT)[:, :n, :n].to(scores.dtype)
+        y = torch.zeros_like(flat).scatter_(1, above, pairs).scatter_(1, below, pairs).view(values.shape)
+        return y[:, :n, :n].to(scores.dtype)
 
     def decode(self, y: Tensor, **instance: Tensor) -> list[Tensor]:
         """The pairs of each matching, the lower node first.  # (B, n, n) -> B tensors (2, number)"""
         return [one.triu(1).nonzero().T for one in y]
+
+
+@lru_cache(maxsize=64)
+def _places(nodes: int) -> tuple[Tensor, Tensor]:
+    """Where the pairs of nodes are above the diagonal of a matrix, and where below, row by row.  # (n (n - 1) / 2,) twice"""
+    row, column = complete_graph(nodes).edges
+    return row * nodes + column, column * nodes + row
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,33 @@
 // Matchings of least cost in a sparse bipartite graph that all instances share: perfect ones, or any.
 //
 // The method of the dense assignment kernel on lists of arcs: augmenting row reduction, then a shortest path of reduced costs for
-// each row that is left, which here a heap finds. Prices start at 0 and only fall, so that those of columns that stay alone are
-// 0, as they must be. Displaced rows wait in line, as in an auction, which takes a quarter less time in grids than to follow each
-// chain to its end.
+// each row that is left. Prices of a perfect matching start at the least cost of each column; of any other at 0, from where they
+// only fall, so that those of columns that stay alone are 0, as they must be.
+//
+// Idea: one instance in each SIMD lane for the reduction. All rows bid in turn, sweep after sweep, each in the lanes in which it
+// has no column, so that lanes read the same arcs and nothing hangs on a branch: which arc is best is as good as random, and a
+// processor that guesses takes twice as long. Lanes know nothing of each other, so a solution does not depend on its neighbours
+// in the batch. The paths that are left are searched one after the other, without a heap: few columns wait at a time.
 //
 // Prices and distances are float64. A free column ends a search as soon as none is nearer, ties included.
 // Source: R. Jonker, A. Volgenant, "A shortest augmenting path algorithm for dense and sparse linear assignment problems",
 // Computing 38 (1987).
 #include <algorithm>
 #include <limits>
-#include <numeric>
 #include <vector>
 
 #include "batches.hpp"
+#include "simd.hpp"
 
 namespace {
 
+using simd::broadcast;
+using simd::Double;
+using simd::Long;
+constexpr int W = simd::kLanes<double>;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr int kNone = -1, kAlone = -2;
-constexpr int kDisplacements = 4;  // in row reduction, for each row: more of them crawl on costs with structure
+constexpr int kSweeps = 6;  // of row reduction: later ones crawl
 
 /// The arcs of each row side by side: the column where arc k leads, and the number of its edge. The caller makes one and keeps it.
 struct Graph {
@@ -40,153 +48,229 @@ struct Batch {
 struct Reached {
   double distance;
   int column;
-  bool operator<(const Reached& other) const { return distance > other.distance; }  // the nearest is on top of a heap
 };
 
-/// A row's least and second least reduced cost, and the arc of the least.
-struct TwoBest {
-  double first, second;
-  int arc;
+/// Columns that a search came to and that wait, in no order. Without branches, which would be mispredicted more often than not.
+class Search {
+ public:
+  explicit Search(int64_t columns)
+      : distance_(columns, kInfinity), place_(columns), from_(columns), waits_(columns + 1), came_(columns + 1) {
+    key_ = keys_.get(columns + 1 + W);
+    std::fill_n(key_, columns + 1 + W, kInfinity);
+  }
+
+  /// The arc along which the search came to a column.
+  int from(int column) const { return from_[column]; }
+
+  /// Comes to a column along an arc, unless it was nearer before, or is not within the limit. Whether it is nearer now.
+  bool reach(int column, int arc, double distance, double limit) {
+    const bool nearer = (distance < distance_[column]) & (distance < limit), first = distance_[column] == kInfinity;
+    const int place = first ? waiting_ : place_[column];
+    key_[place] = nearer ? distance : key_[place];
+    waits_[place] = nearer ? column : waits_[place];
+    distance_[column] = nearer ? distance : distance_[column];
+    place_[column] = nearer ? place : place_[column];
+    from_[column] = nearer ? arc : from_[column];
+    came_[size_] = column;
+    waiting_ += nearer & first, size_ += nearer & first;
+    return nearer;
+  }
+
+  /// Takes the nearest column from those that wait, if it is within the limit; kNone otherwise. It is never reached again.
+  Reached next(double limit) {
+    const int place = nearest();
+    if (!(key_[place] < limit)) return {limit, kNone};
+    const Reached out{key_[place], waits_[place]};
+    const int last = waits_[--waiting_];
+    key_[place] = key_[waiting_], waits_[place] = last, place_[last] = place;
+    key_[waiting_] = kInfinity;
+    distance_[out.column] = -kInfinity;
+    return out;
+  }
+
+  /// Forgets everything.
+  void clear() {
+    std::fill_n(key_, waiting_, kInfinity);
+    for (int i = 0; i < size_; ++i) distance_[came_[i]] = kInfinity;
+    waiting_ = size_ = 0;
+  }
+
+ private:
+  simd::Buffer<double> keys_;
+  double* key_;                   // distances of the columns that wait, then infinity
+  std::vector<double> distance_;  // of all columns: infinity before the search came there, minus infinity when it is over
+  std::vector<int> place_, from_, waits_, came_;
+  int waiting_ = 0, size_ = 0;  // how many wait; to how many the search came
+
+  int nearest() const {
+    Double least = simd::load<Double>(key_), place = simd::iota<Double>(), at = place;
+    for (int i = W; i < waiting_; i += W) {
+      const Double key = simd::load<Double>(key_ + i);
+      at += double(W);
+      place = key < least ? at : place;
+      least = simd::min(least, key);
+    }
+    double places[W];
+    __builtin_memcpy(places, &place, sizeof(places));
+    return int(places[__builtin_ctz(simd::equal_bits(least, simd::spread_min(least)))]);
+  }
 };
 
-/// Solves one instance after the other, with workspace that is allocated once.
+/// Solves W instances at a time.
 template <class T>
 class Matcher {
  public:
   Matcher(const Graph& graph, const Batch<T>& batch)
-      : graph_(graph), batch_(batch), cost_(batch.size), price_(graph.columns), distance_(graph.columns, kInfinity),
-        arc_of_(graph.rows), row_of_(graph.columns), from_(graph.columns), row_to_(batch.size) {
+      : graph_(graph), batch_(batch), none_(batch.size), bidding_(graph.rows + 1), alone_(graph.rows), row_to_(batch.size + 1),
+        search_(graph.columns), arc_of_(graph.rows + 1), row_of_(graph.columns) {
+    cost_ = costs_.get(batch.size);
+    price_ = prices_.get(graph.columns);
+    matched_ = arcs_.get(graph.columns);
     for (int64_t i = 0; i < graph.rows; ++i)
       std::fill(row_to_.begin() + graph.start[i], row_to_.begin() + graph.start[i + 1], int(i));
+    row_to_[none_] = int(graph.rows);
   }
 
-  void solve(int64_t b) {
-    T* out = batch_.solution + b * batch_.size;
-    std::fill_n(out, batch_.size, T(0));
-    batch_.status[b] = !(read(b) && match());
-    if (batch_.status[b]) return;
-    for (const int arc : arc_of_)
-      if (arc >= 0) out[graph_.edge[arc]] = T(1);
+  /// Solves instances first, ..., first + count - 1; count is at most W.
+  void solve(int64_t first, int count) {
+    read(first, count);
+    reduce_columns();
+    reduce_rows();
+    for (int lane = 0; lane < count; ++lane) {
+      T* out = batch_.solution + (first + lane) * batch_.size;
+      std::fill_n(out, batch_.size, T(0));
+      const bool solved = valid_[lane] && complete(lane);
+      batch_.status[first + lane] = !solved;
+      if (!solved) continue;
+      for (int64_t i = 0; i < graph_.rows; ++i)
+        if (arc_of_[i] >= 0) out[graph_.edge[arc_of_[i]]] = T(1);
+    }
   }
 
  private:
   const Graph& graph_;
   const Batch<T>& batch_;
-  std::vector<double> cost_, price_, distance_;  // of arcs, of columns
-  std::vector<int> arc_of_, row_of_;             // the arc that a row is matched along, the row that a column is matched with
-  std::vector<int> from_;                        // the arc along which a search came to a column
-  std::vector<int> row_to_;                      // the row that an arc leaves
-  std::vector<int> free_, line_;                 // rows
-  std::vector<int> touched_, closed_;            // columns
-  std::vector<Reached> heap_;
+  const int64_t none_;  // the number of no arc; it leaves a row more than there are
+  simd::Buffer<Double> costs_, prices_;
+  simd::Buffer<Long> arcs_;
+  Double *cost_, *price_;                 // of arcs, of columns
+  Long* matched_;                         // the arc along which a column is matched
+  std::vector<uint8_t> bidding_, alone_;  // of each row a bit for each lane: it has no column; it is better off without
+  std::vector<int> row_to_;               // the row that an arc leaves
+  bool valid_[W];
 
-  bool read(int64_t b) {
-    const T* scores = batch_.scores + b * batch_.size;
-    const uint8_t* mask = batch_.mask ? batch_.mask + b * batch_.size : nullptr;
-    bool valid = true;
+  // Of the lane that is completed.
+  Search search_;
+  std::vector<int> arc_of_, row_of_;  // the arc that a row is matched along, the row that a column is matched with
+  std::vector<Reached> closed_;
+
+  void read(int64_t first, int count) {
+    for (int lane = 0; lane < W; ++lane) {
+      const int64_t at = (first + (lane < count ? lane : 0)) * batch_.size;
+      valid_[lane] = true;
+      for (int64_t k = 0; k < batch_.size; ++k) {
+        const int64_t e = at + graph_.edge[k];
+        double cost = batch_.largest ? -double(batch_.scores[e]) : double(batch_.scores[e]);
+        if (batch_.mask && !batch_.mask[e]) cost = kInfinity;
+        valid_[lane] &= cost > -kInfinity;
+        cost_[k][lane] = cost;
+      }
+    }
+  }
+
+  /// The least cost of each column as its price, where no column stays alone.
+  void reduce_columns() {
+    std::fill_n(price_, graph_.columns, broadcast<Double>(batch_.perfect ? kInfinity : 0));
+    if (!batch_.perfect) return;
     for (int64_t k = 0; k < batch_.size; ++k) {
-      const int32_t e = graph_.edge[k];
-      cost_[k] = mask && !mask[e] ? kInfinity : batch_.largest ? -double(scores[e]) : double(scores[e]);
-      valid &= cost_[k] > -kInfinity;
+      Double& price = price_[graph_.column[k]];
+      price = simd::min(price, cost_[k]);
     }
-    return valid;
+    for (int64_t j = 0; j < graph_.columns; ++j) price_[j] = price_[j] < kInfinity ? price_[j] : Double{};
   }
 
-  bool match() {
-    std::fill(arc_of_.begin(), arc_of_.end(), kNone);
-    std::fill(row_of_.begin(), row_of_.end(), kNone);
-    std::fill(price_.begin(), price_.end(), 0.0);
-    if (!reduce_rows()) return false;
-    for (const int row : free_)
-      if (!augment(row)) return false;
+  /// Gives rows their best column at a price that leaves the second best as good; the row that had it bids again.
+  void reduce_rows() {
+    std::fill_n(matched_, graph_.columns, broadcast<Long>(none_));
+    std::fill(alone_.begin(), alone_.end(), 0);
+    std::fill(bidding_.begin(), bidding_.end(), uint8_t((1 << W) - 1));
+    for (int sweep = 0; sweep < kSweeps; ++sweep)
+      for (int row = 0; row < int(graph_.rows); ++row)
+        if (bidding_[row]) bid(row);
+  }
+
+  /// A row that no column is worth its price to stays alone. One that could only take a column at the price that another row
+  /// gives for it does not.
+  void bid(int row) {
+    const int begin = graph_.start[row], end = graph_.start[row + 1];
+    const Double infinite = broadcast<Double>(kInfinity);
+    const Long none = broadcast<Long>(none_);
+    Double first = infinite, second = infinite;
+    Long best = none, displaced = none, bids = ((broadcast<Long>(bidding_[row]) >> simd::iota<Long>()) & 1) != 0;
+    for (int k = begin; k < end; ++k) {
+      const Double reduced = cost_[k] - price_[graph_.column[k]];
+      best = reduced < first ? broadcast<Long>(k) : best;
+      second = simd::min(second, simd::max(first, reduced));
+      first = simd::min(first, reduced);
+    }
+    if (!batch_.perfect) {
+      alone_[row] |= uint8_t(simd::bits(bids & (first >= Double{})));
+      bids &= first < Double{};
+      second = simd::min(second, Double{});
+    }
+    for (int k = begin; k < end; ++k) {
+      Double& price = price_[graph_.column[k]];
+      Long& matched = matched_[graph_.column[k]];
+      const Double lower = price - (second - first);
+      const Long dearer = (lower < price) & (lower > -infinite), taken = bids & (best == k) & (dearer | (matched == none));
+      displaced = taken ? matched : displaced;
+      matched = taken ? broadcast<Long>(k) : matched;
+      price = taken & dearer ? lower : price;
+    }
+    int64_t arcs[W];
+    __builtin_memcpy(arcs, &displaced, sizeof(arcs));
+    unsigned lanes = bidding_[row];
+    for (bidding_[row] = 0; lanes; lanes &= lanes - 1) bidding_[row_to_[arcs[__builtin_ctz(lanes)]]] |= lanes & -lanes;
+  }
+
+  /// Matches the rows of a lane that are left. False if there is no matching.
+  bool complete(int lane) {
+    for (int64_t i = 0; i < graph_.rows; ++i) arc_of_[i] = alone_[i] >> lane & 1 ? kAlone : kNone;
+    for (int64_t j = 0; j < graph_.columns; ++j) {
+      const int64_t arc = matched_[j][lane];
+      row_of_[j] = arc == none_ ? kNone : row_to_[arc];
+      arc_of_[row_to_[arc]] = int(arc);
+    }
+    for (int64_t i = 0; i < graph_.rows; ++i)
+      if (arc_of_[i] == kNone && !augment(int(i), lane)) return false;
     return true;
-  }
-
-  void pair(int row, int arc) {
-    arc_of_[row] = arc;
-    row_of_[graph_.column[arc]] = row;
-  }
-
-  /// Gives each row its best column at a price that leaves the second best as good, and has the row that it displaces wait in
-  /// line, up to a number of times; rows that then are free are left. False if a row has no arc.
-  bool reduce_rows() {
-    int displacements = kDisplacements * int(graph_.rows);
-    free_.clear();
-    line_.resize(graph_.rows);
-    std::iota(line_.begin(), line_.end(), 0);
-    for (size_t next = 0; next < line_.size(); ++next) {
-      const int row = line_[next];
-      const TwoBest best = two_best(row);
-      if (!batch_.perfect && best.first >= 0) {
-        arc_of_[row] = kAlone;
-        continue;
-      }
-      if (best.arc == kNone) return false;
-      const int j = graph_.column[best.arc], displaced = row_of_[j];
-      const double second = batch_.perfect ? best.second : std::min(best.second, 0.0), lower = price_[j] - (second - best.first);
-      const bool dearer = lower < price_[j] && lower > -kInfinity;
-      if (displaced != kNone && !(dearer && --displacements > 0)) {
-        free_.push_back(row);
-        continue;
-      }
-      if (dearer) price_[j] = lower;
-      pair(row, best.arc);
-      if (displaced == kNone) continue;
-      arc_of_[displaced] = kNone;
-      line_.push_back(displaced);
-    }
-    return true;
-  }
-
-  /// Without branches, which would be mispredicted more often than not.
-  TwoBest two_best(int row) const {
-    TwoBest best{kInfinity, kInfinity, kNone};
-    for (int k = graph_.start[row]; k < graph_.start[row + 1]; ++k) {
-      const double reduced = cost_[k] - price_[graph_.column[k]];
-      best.arc = reduced < best.first ? k : best.arc;
-      best.second = std::min(best.second, std::max(best.first, reduced));
-      best.first = std::min(best.first, reduced);
-    }
-    return best;
   }
 
   /// Adds a row to the matching along a shortest path, which ends at a free column, or at a row that then stays alone. False if
   /// there is none.
-  bool augment(int root) {
-    heap_.clear(), closed_.clear(), touched_.clear();
+  bool augment(int root, int lane) {
+    search_.clear(), closed_.clear();
     Reached end{kInfinity, kNone};
     int row = root, alone = kNone;
     for (double base = 0;;) {  // `base`: the distance of the row, less its dual
       for (int k = graph_.start[row]; k < graph_.start[row + 1]; ++k) {
         const int j = graph_.column[k];
-        const double distance = base + (cost_[k] - price_[j]);
-        if (!(distance < distance_[j] && distance < end.distance)) continue;
-        if (distance_[j] == kInfinity) touched_.push_back(j);
-        distance_[j] = distance, from_[j] = k;
-        if (row_of_[j] == kNone) end = {distance, j};
-        else heap_.push_back({distance, j}), std::push_heap(heap_.begin(), heap_.end());
+        const double distance = base + (cost_[k][lane] - price_[j][lane]);
+        const bool ends = search_.reach(j, k, distance, end.distance) & (row_of_[j] == kNone);
+        end.distance = ends ? distance : end.distance;
+        end.column = ends ? j : end.column;
       }
       if (!batch_.perfect && base < end.distance) end = {base, kNone}, alone = row;
-      while (!heap_.empty() && heap_[0].distance > distance_[heap_[0].column]) pop();
-      if (heap_.empty() || heap_[0].distance >= end.distance) break;
-      const Reached next = heap_[0];
-      pop();
-      closed_.push_back(next.column);
+      const Reached next = search_.next(end.distance);
+      if (next.column == kNone) break;
+      closed_.push_back(next);
       row = row_of_[next.column];
-      base = next.distance - (cost_[arc_of_[row]] - price_[next.column]);
+      base = next.distance - (cost_[arc_of_[row]][lane] - price_[next.column][lane]);
     }
-    const bool found = end.distance < kInfinity;
-    if (found) {
-      for (const int j : closed_) price_[j] += distance_[j] - end.distance;
-      flip(root, end.column, alone);
-    }
-    for (const int j : touched_) distance_[j] = kInfinity;
-    return found;
-  }
-
-  void pop() {
-    std::pop_heap(heap_.begin(), heap_.end());
-    heap_.pop_back();
+    if (!(end.distance < kInfinity)) return false;
+    for (const Reached& one : closed_) price_[one.column][lane] += one.distance - end.distance;
+    flip(root, end.column, alone);
+    return true;
   }
 
   /// Matches along the path that ends at a column, or if there is none, at the row `alone`.
@@ -198,10 +282,10 @@ class Matcher {
       column = graph_.column[arc];
     }
     for (int row = kNone; row != root;) {
-      const int arc = from_[column];
+      const int arc = search_.from(column);
       row = row_to_[arc];
       const int before = arc_of_[row];
-      pair(row, arc);
+      arc_of_[row] = arc, row_of_[column] = row;
       if (before >= 0) column = graph_.column[before];
     }
   }
@@ -210,10 +294,12 @@ class Matcher {
 /// Returns the number of instances that have a status, or -1 if memory ran out.
 template <class T>
 int64_t solve_batch(const Graph& graph, const Batch<T>& batch, int threads) {
-  const double cost = 500 + 20.0 * double(batch.size);
-  const bool done = parallel::for_parts(batch.count, cost, threads, [&](int64_t begin, int64_t end) {
+  const double nanoseconds = W * (500 + 12.0 * double(batch.size));
+  const int64_t groups = (batch.count + W - 1) / W;
+  const bool done = parallel::for_parts(groups, nanoseconds, threads, [&](int64_t begin, int64_t end) {
     Matcher<T> matcher(graph, batch);
-    for (int64_t b = begin; b < end; ++b) matcher.solve(b);
+    const int64_t last = std::min(batch.count, end * W);
+    for (int64_t b = begin * W; b < last; b += W) matcher.solve(b, int(std::min<int64_t>(W, last - b)));
   });
   return batches::unsolved(batch, done);
 }
