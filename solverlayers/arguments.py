@@ -35,6 +35,13 @@ def check_numbers(owner: object, *names: str) -> None:
             raise ValueError(f"{type(owner).__name__}: {name} is NaN.")
 
 
+def real_numbers(what: str, value: Tensor, like: Tensor) -> Tensor:
+    """Numbers that have a mean: whole ones in the type of `like`, real ones as they are; TypeError for complex ones."""
+    if value.is_complex():
+        raise TypeError(f"{what} is {value.dtype}; expected real numbers.")
+    return value if value.is_floating_point() else value.to(like.dtype)
+
+
 def check_positive(owner: object, *names: str) -> None:
     """Refuses attributes that are no numbers, nor tensors of one (TypeError), not positive, or not finite (ValueError)."""
     for name in names:

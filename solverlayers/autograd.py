@@ -36,6 +36,26 @@ def is_transformed() -> bool:
     return torch.compiler.is_compiling() or _active()
 
 
+def is_mapped(grad: Tensor) -> bool:
+    """Whether a backward pass gets many gradients at once: by `torch.func.vmap`, or `autograd.grad(is_grads_batched=True)`."""
+    return _active() or _mapped_the_old_way(grad)
+
+
+def _mapped_the_old_way(grad: Tensor) -> bool:
+    return not torch.compiler.is_compiling() and torch._C._functorch.is_legacy_batchedtensor(grad)
+
+
+def _map_again(pullback: Callable[[Tensor], Tensor], grad: Tensor) -> Tensor:
+    """`pullback(grad)` for the many gradients of `torch.autograd.grad(..., is_grads_batched=True)`.
+
+    That maps by an old way of torch, which asks no Function for its rule; `torch.func.vmap`, which does, takes over here.
+    """
+    level = max(torch._C._vmapmode_increment_nesting() - 1, 1)  # threads of backward passes on a GPU are not told of it
+    torch._C._vmapmode_decrement_nesting()
+    every = torch._remove_batch_dim(grad, level, 0, 0)
+    return torch._add_batch_dim(torch.func.vmap(pullback)(every), 0, level)
+
+
 def _apply(function: type[torch.autograd.Function], *args: Any) -> Any:
     """`function.apply` without its binding of default arguments, which costs ten microseconds."""
     if torch.compiler.is_compiling():
@@ -159,7 +179,7 @@ class _IdentitySolve(torch.autograd.Function):
 
 
 class _Shortcut(torch.autograd.Function):
-    """A value with a short way to its first derivative, and a differentiable one for those of higher order."""
+    """A value with a short way to its first derivative, and a differentiable one for higher orders and mapped passes."""
 
     @staticmethod
     def forward(ctx, value, theta, constant, short, stand_in):
@@ -170,8 +190,11 @@ class _Shortcut(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         theta, constant = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            out = torch.autograd.grad(ctx.stand_in(theta, constant), theta, grad, create_graph=True)[0]
+        again = torch.is_grad_enabled()
+        if again or is_mapped(grad):
+            with torch.enable_grad():
+                stand_in = ctx.stand_in(theta, constant)
+            out = torch.autograd.grad(stand_in, theta, grad, create_graph=again)[0]
         else:
             out = ctx.short(theta, constant, grad)
         return None, out, None, None, None
@@ -369,6 +392,8 @@ def _relative(oracle: Oracle, scheme: Scheme, step: Tensor, grad: Tensor) -> Ten
 def _difference(
     oracle: Oracle, scheme: Scheme, step: float | Tensor, theta: Tensor, y: Tensor, grad: Tensor, tensors: tuple
 ) -> Tensor:
+    if _mapped_the_old_way(grad):
+        return _map_again(lambda one: _difference(oracle, scheme, step, theta, y, one, tensors), grad)
     if torch.is_grad_enabled() or _active():
         return _apply(_Difference, oracle, scheme, step, theta, y, grad, *tensors)
     return _shifted_difference(oracle, scheme, step, theta, y, grad, tensors)
@@ -406,7 +431,7 @@ def shortcut(
 ) -> Tensor:
     """`value` with the gradient of `stand_in(theta, constant)`, for plain eager mode.
 
-    `short(theta, constant, grad)` is the pullback of the stand-in, without its graph: first derivatives take it.
+    `short(theta, constant, grad)` is the pullback of the stand-in, without its graph: first derivatives take it, one by one.
     """
     return _apply(_Shortcut, value, theta, constant, short, stand_in)
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from . import compiled
-from .autograd import solve
+from .autograd import is_transformed, solve
 from .errors import InstanceError
 from .noise import Draw, Seeded
 from .samples import Samples, mean_and_record
-from .solver import Sense, Solver, check_answer, inner, packed, widened
+from .solver import Sense, Solver, check_answer, inner, packed, refuse_kind, refuse_unknown, widened
 
 OnFailure = Literal["raise", "skip", "last"]
 _SIGN = {"max": 1.0, "min": -1.0}
@@ -41,6 +41,8 @@ class Oracle:
         self.solver, self.shapes, self.on_failure = solver, shapes, on_failure
         self.names = tuple(instance or ())
         self.tensors = tuple((instance or {}).values())
+        for name, tensor in zip(self.names, self.tensors):
+            refuse_kind(solver, name, tensor)
         if solver.sense not in _SIGN:
             raise ValueError(f"{type(solver).__name__}: sense is {solver.sense!r}; it is 'max' for gains and 'min' for costs.")
         self.sense: Sense = "max" if turns else solver.sense
@@ -52,6 +54,7 @@ class Oracle:
         self.restarts = False
         """Whether solves after the first one start where that ended, if the solver can."""
         self._start: Tensor | None = None
+        self._support: Tensor | None = None
 
     @property
     def instance(self) -> dict[str, Tensor]:
@@ -60,7 +63,36 @@ class Oracle:
     @property
     def mask(self) -> Tensor | None:
         """The entries that may be used, or None for all.  # (B, *E)"""
-        return self.instance["mask"].bool() if "mask" in self.names and len(self.shapes) < 2 else None
+        if len(self.shapes) < 2:
+            return self.instance["mask"].bool() if "mask" in self.names else None
+        if self._support is None:
+            self._support = self._packed_support()
+        return self._support
+
+    def _packed_support(self) -> Tensor | None:
+        """`Solver.support` of the score tensors, packed as they are.  # -> (B, N)"""
+        parts = self.solver.support(*self.shapes, **self.instance)
+        known = [part for part in parts if part is not None]
+        if not known:
+            return None
+        if any(part is not None and part.shape[1:] != shape for part, shape in zip(parts, self.shapes)):
+            shapes, masks = (", ".join(str(tuple(s)) for s in side) for side in (self.shapes, [m.shape[1:] for m in known]))
+            raise ValueError(
+                f"{type(self.solver).__name__}: the score tensors have shapes {shapes} for each instance, but entries that may "
+                f"be used are known for shapes {masks}. Score tensors and `mask` have to fit each other."
+            )
+        count = len(known[0])
+        return packed(known[0].new_ones(count, *s) if part is None else part for part, s in zip(parts, self.shapes))
+
+    def usable(self, theta: Tensor) -> Tensor | None:
+        """The finite entries in the mask, or None for all: an infinite score forbids an entry, which has no part in norms.
+
+        # (*S, B, *E) -> (B, *E) or (*S, B, *E)
+        """
+        mask = self.mask
+        if not is_transformed() and math.isfinite(theta.sum().item()):
+            return mask
+        return theta.isfinite() if mask is None else theta.isfinite() & mask
 
     def inside(self, scores: Tensor) -> Tensor:
         """Scores, or solutions, zero outside the mask: garbage in the padding goes no further, nor does a gradient.
@@ -133,7 +165,13 @@ class Oracle:
         record = self.solver.binary and isinstance(noise, Seeded)
         if record and self.on_failure == "raise" and len(self.shapes) < 2 and len(batch) == 1 and theta.numel():
             samples = Samples(cast(Seeded, noise), theta.contiguous(), sigma, self._start, self.restarts)
-            if self.solver.maximise_samples(samples, **dict(zip(self.names, tensors))):
+            instance = dict(zip(self.names, tensors))
+            try:
+                done = self.solver.maximise_samples(samples, **instance)
+            except TypeError as error:
+                refuse_unknown(self.solver, error, 1, instance)
+                raise
+            if done:
                 self._start = samples.start
                 return samples.mean, samples.record, None
         y, failed = self.argmax(noise.added_to(theta, sigma), tensors)
@@ -173,7 +211,11 @@ class Oracle:
         return out, failed
 
     def _run(self, parts: tuple[Tensor, ...], instance: dict[str, Tensor], restarts: bool) -> Tensor:
-        y = self._restart(parts, instance) if restarts else self._anew(parts, instance)
+        try:
+            y = self._restart(parts, instance) if restarts else self._anew(parts, instance)
+        except TypeError as error:
+            refuse_unknown(self.solver, error, len(parts), instance)
+            raise
         check_answer(self.solver, parts, y)
         ys = y if isinstance(y, tuple) else (y,)
         return ys[0] if len(ys) == 1 else packed(ys)

@@ -6,13 +6,12 @@ them scores drift along those directions without bound.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from .autograd import is_transformed, normalise
+from .autograd import normalise
 from .oracle import Oracle
 from .solver import Solver
 
@@ -69,7 +68,7 @@ class Tangent(Projection):
     """The solver's own `tangent`: only the directions in which its solutions differ are left."""
 
     def forward(self, oracle: Oracle, theta: Tensor) -> Tensor:
-        usable = _usable(oracle, theta)
+        usable = oracle.usable(theta)
         if usable is None:
             return oracle.tangent(theta)
         return torch.where(usable, oracle.tangent(torch.where(usable, theta, 0)), theta.detach())
@@ -107,15 +106,8 @@ def make_projection(projection: str | Projection | Callable[[Tensor], Tensor]) -
     return _Applied(projection)
 
 
-def _usable(oracle: Oracle, theta: Tensor) -> Tensor | None:
-    """The finite entries in the mask, or None for all: an infinite score forbids an entry, which has no part in norms."""
-    if not is_transformed() and math.isfinite(theta.sum().item()):
-        return oracle.mask
-    return theta.isfinite() if oracle.mask is None else theta.isfinite() & oracle.mask
-
-
 def _centre(oracle: Oracle, theta: Tensor) -> Tensor:
-    dims, usable = tuple(range(-oracle.event_dim, 0)), _usable(oracle, theta)
+    dims, usable = tuple(range(-oracle.event_dim, 0)), oracle.usable(theta)
     if usable is None:
         return theta - theta.mean(dims, keepdim=True)
     total = torch.where(usable, theta, 0).sum(dims, keepdim=True)
@@ -123,7 +115,7 @@ def _centre(oracle: Oracle, theta: Tensor) -> Tensor:
 
 
 def _normalise(oracle: Oracle, theta: Tensor) -> Tensor:
-    usable = _usable(oracle, theta)
+    usable = oracle.usable(theta)
     if usable is None:
         return normalise(theta, oracle.event_dim)
     return torch.where(usable, normalise(torch.where(usable, theta, 0), oracle.event_dim), theta.detach())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -57,6 +59,11 @@ def inner(a: Tensor, b: Tensor, event_dim: int) -> Tensor:
 def widened(t: Tensor) -> Tensor:
     """Numbers of half precision in single: sums, norms and noise need more digits. Others as they are."""
     return t.float() if t.dtype in HALF else t
+
+
+def summable(t: Tensor) -> Tensor:
+    """Numbers in a type with room for sums of their products: half precision in single, integers in 64 bits."""
+    return widened(t) if t.is_floating_point() else t.long()
 
 
 def packed(parts: Iterable[Tensor]) -> Tensor:
@@ -154,21 +161,26 @@ class Solver(ABC):
         if not vars(cls).keys().isdisjoint(("solve", "clip")):
             for name in SHORT_WAYS:  # those of its bases know nothing of the new one
                 setattr(cls, name, vars(cls).get(name, getattr(Solver, name)))
+        if "solve_with_info" in vars(cls):
+            cls.solve_with_info = torch.no_grad()(vars(cls)["solve_with_info"])  # type: ignore[method-assign]
 
+    @torch.no_grad()
     def solve_with_info(self, *scores: Tensor, **instance: Tensor) -> Solution:
-        """The solutions with their objective, proof of optimality and bound.  # (B, *E) -> Solution
+        """The solutions with their objective, proof of optimality and bound, without gradient.  # (B, *E) -> Solution
 
-        A general hard function, which optimises nothing, has a NaN objective and bound.
+        Objectives are of single precision at least. A general hard function, which optimises nothing, has a NaN objective and
+        bound.
         """
         y = self(*scores, **instance)
         if not self.linear:  # it optimises nothing
             nan = torch.full((len(y),), torch.nan, device=y.device)
             return Solution(y, nan, torch.zeros(len(y), dtype=torch.bool, device=y.device), nan)
         if isinstance(y, tuple):
-            first, *others = [inner(part, found, found.ndim - 1) for part, found in zip(scores, y)]
+            first, *others = [inner(summable(part), summable(found), found.ndim - 1) for part, found in zip(scores, y)]
             objective = sum(others, first)
         else:
-            objective = inner(scores[0], y, self.event_dim) + self.offset(y, **instance)
+            wide = summable(y)
+            objective = inner(summable(scores[0]), wide, self.event_dim) + self.offset(wide, **instance)
         unknown = torch.full_like(objective, torch.nan, dtype=torch.promote_types(objective.dtype, torch.float32))
         return Solution(
             y,
@@ -180,6 +192,15 @@ class Solver(ABC):
     def offset(self, y: Tensor, **instance: Tensor) -> Tensor:
         """The part of the objective that does not depend on the scores.  # (*S, B, *E) -> (*S, B)"""
         return y.new_zeros(y.shape[: y.ndim - self.event_dim])
+
+    def support(self, *shapes: torch.Size, **instance: Tensor) -> tuple[Tensor | None, ...]:
+        """Which entries of several score tensors may be used: a mask for each, or None for all.  # E1, ... -> (B, *E1), ...
+
+        Elsewhere solutions are 0, scores may be anything and get no gradient. By default it is `mask` for tensors in its shape;
+        what leaves padding in others, too, overrides it. A single score tensor has `mask` itself.
+        """
+        mask = instance.get("mask")
+        return tuple(mask.bool() if mask is not None and mask.shape[1:] == shape else None for shape in shapes)
 
     def tangent(self, direction: Tensor, **instance: Tensor) -> Tensor:
         """`direction` projected on a space that holds all differences of solutions.  # (*S, B, *E) -> (*S, B, *E)
@@ -208,6 +229,9 @@ class Solver(ABC):
             y = self.solve(*scores, **instance)
             check_answer(self, scores, y)
             return y
+        except TypeError as error:
+            refuse_unknown(self, error, len(scores), instance)
+            raise
         finally:
             torch.set_grad_enabled(recording)
 
@@ -243,6 +267,7 @@ class Solver(ABC):
                     f"{name}: `{key}` has shape {tuple(value.shape)} but the scores have {len(first)} instances; instance "
                     f"data need leading dimension {len(first)}. Use `.expand({len(first)}, ...)` for data that all share."
                 )
+            refuse_kind(self, key, value)
         for key, value in [*(("scores", s) for s in scores[1:]), *instance.items()]:
             if value.device != first.device:
                 raise ValueError(
@@ -252,9 +277,7 @@ class Solver(ABC):
 
     def _check_kind(self, scores: tuple[Tensor, ...]) -> None:
         for s in scores:
-            if s.is_complex() or s.layout != torch.strided:
-                kind = f"of type {s.dtype}" if s.is_complex() else f"a tensor of layout {s.layout}"
-                raise TypeError(f"{type(self).__name__}: the scores are {kind}; expected real numbers in a dense tensor.")
+            refuse_kind(self, "", s)
 
     def _check_nan(self, scores: tuple[Tensor, ...], instance: dict[str, Tensor]) -> None:
         for s in scores:
@@ -272,6 +295,24 @@ class Solver(ABC):
                     f'instances). Look for a diverged network, or train on with `SolverLayer(..., on_failure="skip")`.',
                     bad,
                 )
+
+
+def refuse_kind(solver: Solver, key: str, t: Tensor) -> None:
+    """Refuses complex numbers and tensors that are not dense (TypeError), in instance data or, without a key, in scores."""
+    if t.is_complex() or t.layout != torch.strided:
+        what = f"`{key}` is" if key else "the scores are"
+        kind = f"of type {t.dtype}" if t.is_complex() else f"a tensor of layout {t.layout}"
+        raise TypeError(f"{type(solver).__name__}: {what} {kind}; expected real numbers in a dense tensor.")
+
+
+def refuse_unknown(solver: Solver, error: TypeError, parts: int, instance: dict[str, Tensor]) -> None:
+    """Says which instance data a solver takes besides score tensors, in place of an error of Python's about others."""
+    found = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    parameters = inspect.signature(solver.solve).parameters.values()
+    data = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)][parts:]
+    if found and found[1] in instance and found[1] not in data:
+        advice = f"It takes {', '.join(f'`{name}`' for name in data)}." if data else "See what its class says."
+        raise TypeError(f"{type(solver).__name__}: there is no instance data `{found[1]}`. {advice}") from error
 
 
 def check_answer(solver: Solver, scores: tuple[Tensor, ...], y: object) -> None:

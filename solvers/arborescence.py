@@ -12,8 +12,8 @@ from solverlayers.errors import InfeasibleError, first_instance
 from solverlayers.solver import Solution, Solver, inner
 
 from . import growing_arborescences
-from .common import check_mask, remove_mean
-from .edge_family import EdgeSolver, native
+from .common import check_mask, native, remove_mean
+from .edge_family import EdgeSolver
 from .graph import Graph, check_nodes
 from .kernels import arborescence as kernel
 from .kernels import usable
@@ -43,10 +43,9 @@ class RootedSolver(Solver):
             assert found.duals is not None
             assert found.parents is not None
             objective = inner(scores.double(), found.solution.double(), self.event_dim)
-            bound = found.duals.sum(1) if self.sense == "min" else -found.duals.sum(1)
-            proved = torch.ones_like(bound, dtype=torch.bool)
+            proved = torch.ones_like(objective, dtype=torch.bool)
             duals = {"entry": found.duals, "parent": found.parents}
-            return Solution(found.solution.to(scores.dtype), objective, proved, bound, duals)
+            return Solution(found.solution.to(scores.dtype), objective, proved, objective, duals)
 
     def _roots(self, root: Tensor | None, scores: Tensor, nodes: int) -> Tensor:
         """The root of each instance, -1 where it is free.  # (B,)"""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -15,6 +15,7 @@ from solverlayers.solver import Sense, Solution, Solver, inner
 from . import augmenting_paths
 from .assignment_bounds import proved_bound, rounding
 from .augmenting_paths import real_lines
+from .common import certified, shapes_of
 from .kernels import assignment as kernel
 from .kernels import usable
 from .kernels.assignment import INVALID, Matching
@@ -112,7 +113,7 @@ class BipartiteMatching(Solver):
         assert matching.duals is not None
         bound = proved_bound(scores, self.sense == "max", matching.duals, mask, skips)
         proved = (objective - bound).abs() <= rounding(matching.duals)
-        return Solution(y, objective, proved, bound, dict(zip(("rows", "columns"), matching.duals)))
+        return certified(y, objective, proved, bound, dict(zip(("rows", "columns"), matching.duals)))
 
     def _check_nan(self, scores: tuple[Tensor, ...], instance: dict[str, Tensor]) -> None:
         """Nothing yet: the algorithms report NaN, which saves a pass over the scores."""
@@ -351,7 +352,12 @@ class PartialAssignment(BipartiteMatching):
         paid = torch.where(real_lines(pairs, mask)[1], columns, 0.0)  # as if all columns were unmatched; a pair saves this
         info = self._certified(pairs - columns.unsqueeze(1), y, matching, objective - paid.sum(1), mask, rows)
         info.duals["columns"] = info.duals["columns"] + paid
-        return replace(info, objective=objective, bound=info.bound + paid.sum(1))
+        return certified(y, objective, info.optimal, info.bound + paid.sum(1), info.duals)
+
+    def support(self, *shapes: torch.Size, **instance: Tensor) -> tuple[Tensor | None, ...]:
+        """Of rows and columns, those that are not padding."""
+        mask = super().support(*shapes, **instance)[0]
+        return (None, None, None) if mask is None else (mask, *real_lines(mask, mask))
 
     def tangent(self, *directions: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """What is left of the directions when an unmatched row or column is one less its pairs.
@@ -377,7 +383,7 @@ class PartialAssignment(BipartiteMatching):
 
     def check(self, *scores: Tensor, **instance: Tensor) -> None:
         """Refuses anything but three score tensors whose shapes and types agree."""
-        shapes = [tuple(part.shape) for part in scores]
+        shapes = shapes_of(self, scores)
         if len(shapes) != 3 or len(shapes[0]) != 3 or shapes[1:] != [shapes[0][:2], shapes[0][::2]]:
             raise ValueError(
                 f"PartialAssignment: the scores have shapes {', '.join(map(str, shapes))}; expected three tensors: costs of "

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from numbers import Real
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from solverlayers.errors import InfeasibleError, InstanceError, first_instance
-from solverlayers.solver import Solver
+from solverlayers.solver import HALF, Solution, Solver
 
 _NATIVE = (torch.float32, torch.float64)
 
@@ -25,15 +26,41 @@ def native(solver: Solver, scores: Tensor) -> Tensor:
     return scores.to(torch.float32 if scores.is_floating_point() else torch.float64)
 
 
+_UNORDERED = (torch.bool, torch.uint16, torch.uint32, torch.uint64)
+
+
+def check_ordered(solver: Solver, scores: Tensor) -> None:
+    """Refuses scores of a type that PyTorch cannot sort (TypeError)."""
+    if scores.dtype in _UNORDERED:
+        raise TypeError(
+            f"{type(solver).__name__}: scores are {scores.dtype}, which PyTorch does not sort; use real or signed numbers, "
+            f"such as `scores.double()`."
+        )
+
+
 def in_type_of(solver: Solver, y: Tensor, scores: Tensor) -> Tensor:
     """Amounts in the type of the scores; TypeError where that has no room for them."""
-    if not scores.is_floating_point() and y.numel():
-        name, room = type(solver).__name__, torch.iinfo(scores.dtype)
-        if (y != y.round()).any():
+    whole = not scores.is_floating_point()
+    if (whole or scores.dtype in HALF) and y.numel():
+        name, room = type(solver).__name__, torch.iinfo(scores.dtype) if whole else torch.finfo(scores.dtype)
+        if whole and (y != y.round()).any():
             raise TypeError(f"{name}: the scores are {scores.dtype}, but the solution is not whole. Use `scores.double()`.")
         if y.max() > room.max or y.min() < room.min:
             raise TypeError(f"{name}: the scores are {scores.dtype}, too small for the solution. Use `scores.double()`.")
     return y.to(scores.dtype)
+
+
+def certified(y: Any, objective: Tensor, optimal: Tensor, bound: Tensor, duals: dict[str, Tensor] | None = None) -> Solution:
+    """A Solution whose bound is its objective wherever it is optimal: what else lies between the two is rounding."""
+    return Solution(y, objective, optimal, torch.where(optimal, objective, bound), duals or {})
+
+
+def shapes_of(solver: Solver, scores: tuple[Tensor, ...]) -> list[tuple[int, ...]]:
+    """The shapes of the score tensors; TypeError if there are others than tensors."""
+    if not all(isinstance(part, Tensor) for part in scores):
+        given = ", ".join(type(part).__name__ for part in scores)
+        raise TypeError(f"{type(solver).__name__}: the scores are {given}; expected tensors. Use `torch.as_tensor`.")
+    return [tuple(part.shape) for part in scores]
 
 
 def alike(*scores: Tensor) -> list[Tensor]:
@@ -105,6 +132,15 @@ def greatest_gain(costs: Tensor, before: Tensor, y: Tensor, lower: Tensor | floa
     change = costs - before
     reach = torch.where(change > 0, y - lower, y - upper)
     return torch.where(moved, change * reach, 0).clamp_min(0).flatten(1).sum(1)
+
+
+def may_follow(before: Tensor, after: Tensor, shared: bool) -> Tensor:
+    """Which states of the next step may follow which: at each step, or at any where all share one answer.
+
+    Shapes: (B, T, S), (B, T, S) -> (B, T-1, S, S), or (B, S, S).
+    """
+    before, after = before[:, :-1], after[:, 1:]
+    return before.mT.float() @ after.float() > 0 if shared else before.unsqueeze(3) & after.unsqueeze(2)
 
 
 def remove_mean(direction: Tensor, mask: Tensor | None) -> Tensor:

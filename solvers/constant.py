@@ -32,12 +32,17 @@ class Constant:
             data = data.detach().cpu().numpy() if hasattr(data, "detach") else data
             self.array = np.array(data, dtype=np.float64)
             self.array.setflags(write=False)
-        if np.isnan(self.array.data if hasattr(self.array, "tocsr") else self.array).any():
+        if np.isnan(self.stored).any():
             raise ValueError("There is NaN among the numbers that all instances share.")
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self.array.shape
+
+    @property
+    def stored(self) -> np.ndarray:
+        """The numbers, of a sparse matrix those that it stores, in any shape."""
+        return self.array.data if hasattr(self.array, "tocsr") else self.array
 
     def dense(self) -> np.ndarray:
         """The numbers, zeros and all."""

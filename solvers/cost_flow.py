@@ -10,8 +10,7 @@ from torch import Tensor
 from solverlayers.errors import InfeasibleError, InstanceError, first_instance
 from solverlayers.solver import Solution, inner
 
-from .common import check_given
-from .edge_family import native
+from .common import check_given, native
 from .flow_family import PROVED, FlowSolver, Units, as_units, backend, batched
 from .flow_search import INFEASIBLE
 from .flow_vertices import shortest
@@ -77,9 +76,10 @@ class CostFlow(FlowSolver):
         both = as_units(torch.cat([capacity.where(~endless, 0), balanced], 1), room)
         whole, given = both.whole.split([scores.shape[1], supply.shape[1]], 1)
         lost = (both.numbers(both.whole) != torch.cat([capacity.where(~endless, 0), balanced], 1)).any(1, keepdim=True)
-        over = given.sum(1, keepdim=True).abs()
+        settled = _settled(given, _parts(edges, there & (capacity > 0), given))
+        over = (settled - given).abs().sum(1, keepdim=True)
         whole = torch.where(there & (lost | (over > 0)), whole + over + supply.shape[1], whole)  # what rounding took away
-        given = self._settled(given)
+        given = settled
         most = whole.sum(1, keepdim=True) + given.clamp_min(0).sum(1, keepdim=True) + 1
         whole = torch.where(endless, most, whole)
         nodes = supply.shape[1]
@@ -103,8 +103,9 @@ class CostFlow(FlowSolver):
         saved = (found.costs.numbers(reduced.clamp_max(0)) * found.capacity.numbers(full).where(~found.endless, 0)).sum(1)
         height = found.costs.numbers(potential)
         bound = saved - (height * found.supply.numbers(found.supply.whole)).sum(1)
-        objective = inner(scores, y, 1).double()
-        proved = objective - bound <= PROVED * inner(scores.abs(), y, 1)
+        scores, flows = scores.double(), y.double()
+        objective = inner(scores, flows, 1)
+        proved = objective - bound <= PROVED * inner(scores.abs(), flows, 1)
         return Solution(y, objective, proved, bound.minimum(objective), {"potential": height})
 
     def _each(self, name: str, given: Tensor | None, scores: Tensor) -> Tensor:
@@ -128,13 +129,6 @@ class CostFlow(FlowSolver):
             )
         return supply
 
-    @staticmethod
-    def _settled(supply: Tensor) -> Tensor:
-        """What rounding leaves over goes to the greatest supply or demand.  # (B, nodes) int64"""
-        if not supply.shape[1]:
-            return supply
-        return supply.scatter_add(1, supply.abs().argmax(1, keepdim=True), -supply.sum(1, keepdim=True))
-
     def _refuse_bottomless(self, costs: Tensor, endless: Tensor, edges: Tensor, nodes: int) -> None:
         if not (endless & (costs < 0)).any():
             return
@@ -157,6 +151,37 @@ class CostFlow(FlowSolver):
             )
 
     _advice = "the edges between them are missing, or too narrow. Add edges, or raise capacities."
+
+
+def _parts(edges: Tensor, there: Tensor, supply: Tensor) -> Tensor:
+    """The lowest node to which edges that are there join each node.  # (2, E) or (B, 2, E), (B, E), (B, nodes) -> (B, nodes)"""
+    tail, head = batched(edges, len(supply)).unbind(1)
+    nodes = supply.shape[1]
+    part = torch.arange(nodes, device=supply.device).expand_as(supply)
+    while True:
+        lower = torch.where(there, part.gather(1, tail).minimum(part.gather(1, head)), nodes)
+        joined = part.scatter_reduce(1, tail, lower, "amin").scatter_reduce(1, head, lower, "amin")
+        joined = joined.gather(1, joined)
+        if torch.equal(joined, part):
+            return part
+        part = joined
+
+
+def _settled(supply: Tensor, part: Tensor) -> Tensor:
+    """What rounding leaves over in each part goes to its greatest supply or demand; what is more, to that of all.
+
+    # (B, nodes), (B, nodes) int64
+    """
+    nodes = supply.shape[1]
+    if not nodes:
+        return supply
+    size, none, place = supply.abs(), torch.zeros_like(supply), torch.arange(nodes, device=supply.device)
+    left, total = none.scatter_add(1, part, supply), none.scatter_add(1, part, size)
+    most = none.scatter_reduce(1, part, size, "amax").gather(1, part)
+    first = (none + nodes).scatter_reduce(1, part, torch.where(size == most, place, nodes), "amin").gather(1, part)
+    left = left.where(left.abs() <= _BALANCE * total + nodes, 0).gather(1, part)
+    supply = supply - left.where(place == first, 0)
+    return supply.scatter_add(1, supply.abs().argmax(1, keepdim=True), -supply.sum(1, keepdim=True))
 
 
 def _largest(costs: Tensor) -> Tensor:

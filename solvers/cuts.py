@@ -10,8 +10,9 @@ from torch import Tensor
 from solverlayers.errors import InfeasibleError, first_instance
 from solverlayers.solver import Solution
 
+from .common import in_type_of
 from .flow_family import PROVED, FlowSolver, Units, as_units, backend, batched, real_edges
-from .graph import Graph, check_nodes, nodes_of_instances
+from .graph import Graph, check_nodes, count_with_ends, nodes_of_instances
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class CutProblem(FlowSolver):
         start = nodes_of_instances(self, "source", source, self.source, scores)
         end = nodes_of_instances(self, "target", target, self.target, scores)
         if edge_index is not None:
-            nodes = max([nodes, *(int(t.max()) + 1 for t in (start, end) if t.numel()), 1])
+            nodes = count_with_ends(self, nodes, start, end)
         self._check_ends(start, end, nodes)
         capacity = self._numbers("a capacity", scores, mask)
         if capacity.numel() and (least := capacity.min().item()) < 0:
@@ -132,8 +133,8 @@ class MinCut(CutProblem):
 
     >>> solver = MinCut(Graph([[0, 0, 1, 2], [1, 2, 3, 3]]), source=0, target=3)
     >>> info = solver.solve_with_info(torch.tensor([[3.0, 1.0, 2.0, 5.0]]))
-    >>> info.solution, info.objective, info.duals["flow"]
-    (tensor([[0., 1., 1., 0.]]), tensor([3.]), tensor([[2., 1., 2., 1.]], dtype=torch.float64))
+    >>> info.solution, info.objective.item(), info.duals["flow"]
+    (tensor([[0., 1., 1., 0.]]), 3.0, tensor([[2., 1., 2., 1.]], dtype=torch.float64))
     """
 
     graph: Graph | None = None
@@ -155,9 +156,9 @@ class MinCut(CutProblem):
             self.check(scores, **instance)
             cuts = self._cuts(scores, **instance)
             y = cuts.crossing.to(scores.dtype)
-            objective = torch.where(cuts.crossing, scores, 0).sum(1)
+            objective = cuts.capacity.where(cuts.crossing, 0).sum(1)
             optimal = objective - cuts.value <= PROVED * objective
-            return Solution(y, objective, optimal, cuts.value, {"flow": cuts.flow})
+            return Solution(y, objective, optimal, cuts.value.minimum(objective), {"flow": cuts.flow})
 
     def tangent(self, direction: Tensor, mask: Tensor | None = None, **instance: Tensor) -> Tensor:
         """Cuts differ in every edge.  # (*S, B, E) -> (*S, B, E)"""
@@ -192,7 +193,7 @@ class MaxFlow(CutProblem):
 
     def solve(self, scores: Tensor, **instance: Tensor) -> Tensor:
         """The flows.  # (B, E) -> (B, E)"""
-        return self._cuts(scores, **instance).flow.to(scores.dtype)
+        return in_type_of(self, self._cuts(scores, **instance).flow, scores)
 
     def solve_with_info(self, scores: Tensor, **instance: Tensor) -> Solution:
         """The flows, their values, and the cuts that prove them."""
@@ -201,5 +202,5 @@ class MaxFlow(CutProblem):
             cuts = self._cuts(scores, **instance)
             optimal = torch.ones_like(cuts.value, dtype=torch.bool)
             return Solution(
-                cuts.flow.to(scores.dtype), cuts.value, optimal, cuts.value, {"cut": cuts.crossing.to(scores.dtype)}
+                in_type_of(self, cuts.flow, scores), cuts.value, optimal, cuts.value, {"cut": cuts.crossing.to(scores.dtype)}
             )

@@ -11,7 +11,7 @@ from solverlayers.errors import InfeasibleError, first_instance
 from solverlayers.solver import Solver
 
 from . import chain_paths
-from .common import alike, check_mask, native, refuse, remove_mean
+from .common import alike, check_mask, in_type_of, may_follow, native, refuse, remove_mean
 from .kernels import alignment, usable, viterbi
 from .kernels.viterbi import INVALID
 
@@ -28,7 +28,8 @@ class Viterbi(Solver):
     `mask (B, T, S)`, boolean, is False for a state that a step may not have, and for all states of steps beyond the end of a
     chain. A score of minus infinity forbids, too. Raises InfeasibleError for a chain without a step or a possible sequence, or
     with a gap, InstanceError for plus infinity. Of equally good states the lowest is taken, at the last step first. Sums are
-    formed in the dtype of the scores, those of integers in float64.
+    formed in the dtype of the scores, those of integers in float64. Raises TypeError for transitions made more often than their
+    dtype can count.
 
     >>> unary = torch.tensor([[[1.0, 0.0], [0.0, 0.5], [1.0, 0.0]]])
     >>> states, transitions = Viterbi()(unary, torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]))
@@ -52,7 +53,12 @@ class Viterbi(Solver):
         if found.status is not None:
             advice = "Scores of minus infinity and `mask` forbid states and transitions: allow more."
             refuse(self, found.status == INVALID, found.status != 0, "has no possible sequence", advice)
-        return found.taken.to(unary.dtype), found.made.to(transitions.dtype)
+        return found.taken.to(unary.dtype), in_type_of(self, found.made, transitions)
+
+    def support(self, *shapes: torch.Size, **instance: Tensor) -> tuple[Tensor | None, ...]:
+        """Of transitions, those between states that the mask allows one after the other."""
+        mask = super().support(*shapes, **instance)[0]
+        return (None, None) if mask is None else (mask, may_follow(mask, mask, len(shapes[1]) == 2))
 
     def tangent(self, unary: Tensor, transitions: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Directions less their mean over the states of each step, and over the transitions of each step (or all)."""

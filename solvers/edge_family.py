@@ -7,7 +7,6 @@ from torch import Tensor
 from solverlayers.solver import Solver
 
 from .common import check_mask
-from .common import native as native
 from .graph import Graph, check_edges, check_graph, count_nodes
 
 

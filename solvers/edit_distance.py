@@ -12,7 +12,7 @@ from solverlayers.errors import InfeasibleError, first_instance
 from solverlayers.solver import Solver, packed
 
 from .assignment import PartialAssignment
-from .common import alike, check_mask, native, refuse
+from .common import alike, check_mask, native, refuse, shapes_of
 from .dag import Dag, best_paths
 from .kernels.dag_path import INVALID
 
@@ -68,6 +68,11 @@ class EditDistance(Solver):
         y, d, i = (t.reshape(s.shape).to(s.dtype) for t, s in zip(taken, parts))
         return y, d, i
 
+    def support(self, *shapes: torch.Size, **instance: Tensor) -> tuple[Tensor | None, ...]:
+        """Of deletions and insertions, those of elements up to the last with a pair in the mask."""
+        mask = super().support(*shapes, **instance)[0]
+        return (None, None, None) if mask is None else (mask, *_real(mask))
+
     def tangent(self, *directions: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """What is left of the directions when a deletion or insertion is one less the pairs; see PartialAssignment."""
         return PartialAssignment().tangent(*directions, mask=mask)
@@ -78,7 +83,7 @@ class EditDistance(Solver):
 
     def check(self, *scores: Tensor, **instance: Tensor) -> None:
         """Refuses anything but three score tensors whose shapes agree."""
-        shapes = [tuple(part.shape) for part in scores]
+        shapes = shapes_of(self, scores)
         if len(shapes) != 3 or len(shapes[0]) != 3 or shapes[1:] != [shapes[0][:2], shapes[0][::2]] or 0 in shapes[0][1:]:
             raise ValueError(
                 f"EditDistance: the scores have shapes {', '.join(map(str, shapes))}; expected three tensors: costs of pairs "

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from solverlayers.arguments import check_counts, check_numbers
-from solverlayers.solver import Solver
+from solverlayers.solver import Solver, widened
 
 from .common import check_mask
 
@@ -40,8 +40,9 @@ class Elementwise(Solver):
     def tangent(self, direction: Tensor, mask: Tensor | None = None) -> Tensor:
         return direction if mask is None else torch.where(mask, direction, 0)
 
-    def _sum(self, y: Tensor) -> Tensor:  # (*S, B, *E) -> (*S, B)
-        return y.flatten(-self.event_dim).sum(-1)
+    def _sum(self, y: Tensor, power: int = 1) -> Tensor:  # (*S, B, *E) -> (*S, B)
+        wide = widened(y) if y.is_floating_point() else y.double()
+        return (wide**power).flatten(-self.event_dim).sum(-1)
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class Threshold(Elementwise):
 class Round(Elementwise):
     """The nearest integer; halves go to the even one, as everywhere in torch.
 
-    That is `argmax <x, y> - |y|^2 / 2` over the integers. Shapes: `(B, *E) -> (B, *E)`.
+    That is `argmax <x, y> - |y|^2 / 2` over the integers. Shapes: `(B, *E) -> (B, *E)`. Raises TypeError for booleans.
 
     >>> Round()(torch.tensor([[0.4, 0.5, 1.5, -2.7]]))
     tensor([[ 0.,  0.,  2., -3.]])
@@ -136,10 +137,12 @@ class Round(Elementwise):
         return False
 
     def harden(self, scores: Tensor) -> Tensor:
+        if scores.dtype == torch.bool:
+            raise TypeError("Round: scores are torch.bool; use real or integer numbers, such as `scores.float()`.")
         return scores.round()
 
     def offset(self, y: Tensor, **instance: Tensor) -> Tensor:
-        return -self._sum(y * y) / 2
+        return -self._sum(y, 2) / 2
 
 
 @dataclass(frozen=True)

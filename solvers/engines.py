@@ -67,13 +67,15 @@ class Engine(ABC):
             raise ValueError(
                 f"{type(self).__name__} takes no solution as `warm_start`. Use CPSAT(), SCIP() or Gurobi(), or leave it out."
             )
+        if not len(costs):
+            return _without_variables(program)
         largest = np.abs(costs).max(initial=0.0)
-        scale = 1.0 if largest == 0 else 2.0 ** (math.floor(math.log2(_TOP)) - math.frexp(largest)[1])
-        answer = self._minimise(program, costs * scale, seconds, start)
+        shift = 0 if largest == 0 else math.floor(math.log2(_TOP)) - math.frexp(largest)[1]
+        answer = self._minimise(program, np.ldexp(costs, shift), seconds, start)
         if answer.status in (Status.INFEASIBLE, Status.UNBOUNDED):
             return self._which(program, largest > 0, seconds)
-        prices = None if answer.prices is None else (answer.prices[0] / scale, answer.prices[1] / scale)
-        return answer._replace(x=_rounded(program, answer.x), bound=answer.bound / scale, prices=prices)
+        prices = answer.prices and (np.ldexp(answer.prices[0], -shift), np.ldexp(answer.prices[1], -shift))
+        return answer._replace(x=_rounded(program, answer.x), bound=math.ldexp(answer.bound, -shift), prices=prices)
 
     def _which(self, program: Program, costs: bool, seconds: float | None) -> Answer:
         """Infeasible or unbounded? Presolving often cannot tell; a program without costs is never unbounded."""
@@ -86,6 +88,13 @@ class Engine(ABC):
     @abstractmethod
     def _minimise(self, program: Program, costs: np.ndarray, seconds: float | None, start: np.ndarray | None) -> Answer:
         """As `minimise`, for costs of which the largest is about a thousand, or zero."""
+
+
+def _without_variables(program: Program) -> Answer:
+    """No variable is a solution, unless a row asks for more; engines fail or differ."""
+    if (program.row_lower > 0).any() or (program.row_upper < 0).any():
+        return Answer(Status.INFEASIBLE)
+    return Answer(Status.OPTIMAL, np.zeros(0), 0.0, (np.zeros(len(program.row_lower)), np.zeros(0)))
 
 
 def _rounded(program: Program, x: np.ndarray | None) -> np.ndarray | None:

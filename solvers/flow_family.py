@@ -11,7 +11,8 @@ from torch import Tensor
 from solverlayers.errors import InfeasibleError, InstanceError, first_instance
 
 from . import flow_search, pushed_flows
-from .edge_family import EdgeSolver, native
+from .common import native
+from .edge_family import EdgeSolver
 from .graph import Graph
 from .kernels import flow as kernel
 from .kernels import library

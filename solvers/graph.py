@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from solverlayers.arguments import whole
-from solverlayers.errors import InfeasibleError, first_instance
+from solverlayers.errors import InfeasibleError, InstanceError, first_instance
 from solverlayers.solver import Solver
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from .kernels.graph_path import Arcs
 
+MOST_NODES = 2**31 - 1
+"""How many nodes a graph may have: kernels number them in 32 bits."""
 _SHORT = 24
 """Edges that a repr spells out."""
 
@@ -39,7 +41,13 @@ class Graph:
     directed: bool = True
 
     def __init__(self, edges: Any, nodes: int | None = None, directed: bool = True):
-        index = torch.as_tensor(edges).detach().cpu()
+        try:
+            index = torch.as_tensor(edges).detach().cpu()
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(
+                f"Graph: edges are a {type(edges).__name__} that makes no tensor; expected integers (2, E), the tails and the "
+                f"heads of the edges. {error}"
+            ) from error
         if index.numel() == 0:
             index = index.long().reshape(2, 0)
         if index.ndim != 2 or len(index) != 2:
@@ -49,6 +57,7 @@ class Graph:
             )
         if index.is_floating_point() or index.dtype == torch.bool:
             raise TypeError(f"Graph: edges are {index.dtype}; nodes are integers. Use `edges.long()`.")
+        index = index.long()
         known = int(index.max()) + 1 if index.numel() else 0
         nodes = known if nodes is None else whole("Graph", "nodes", nodes.item() if isinstance(nodes, Tensor) else nodes)
         if nodes < 1:
@@ -57,7 +66,9 @@ class Graph:
             raise ValueError(
                 f"Graph: edges name nodes from {int(index.min())} to {known - 1}, but there are {nodes} nodes, numbered from 0."
             )
-        object.__setattr__(self, "edges", index.long().clone(memory_format=torch.contiguous_format))
+        if nodes > MOST_NODES:
+            raise ValueError(f"Graph: there are {nodes} nodes; a graph has {MOST_NODES} at most. Number its nodes from 0 on.")
+        object.__setattr__(self, "edges", index.clone(memory_format=torch.contiguous_format))
         object.__setattr__(self, "nodes", nodes)
         object.__setattr__(self, "directed", bool(directed))
 
@@ -151,7 +162,7 @@ def check_edges(solver: Solver, graph: Graph | None, edge_index: Tensor | None, 
 
 
 def count_nodes(solver: Solver, edges: Tensor, mask: Tensor | None) -> int:
-    """One more than the greatest node that edges `(B, 2, E)` in the mask name; refuses negative ones."""
+    """One more than the greatest node that edges `(B, 2, E)` in the mask name; refuses negative and enormous ones."""
     edges = edges if mask is None else edges.where(mask[:, None], 0)
     negative = (edges < 0).flatten(1).any(1)
     if negative.any():
@@ -160,7 +171,15 @@ def count_nodes(solver: Solver, edges: Tensor, mask: Tensor | None) -> int:
             f"from 0. Use `mask` for edges that are padding.",
             negative,
         )
-    return int(edges.max()) + 1 if edges.numel() else 0
+    nodes = int(edges.max()) + 1 if edges.numel() else 0
+    if nodes > MOST_NODES:
+        large = (edges >= MOST_NODES).flatten(1).any(1)
+        raise InstanceError(
+            f"{type(solver).__name__}: `edge_index` of instance {first_instance(large)} names node {nodes - 1}; a graph has "
+            f"{MOST_NODES} nodes at most. Number the nodes of each instance from 0 on.",
+            large,
+        )
+    return nodes
 
 
 def check_nodes(solver: object, nodes: int | None, *names: str) -> None:
@@ -170,7 +189,7 @@ def check_nodes(solver: object, nodes: int | None, *names: str) -> None:
             continue
         node = whole(type(solver).__name__, name, getattr(solver, name))
         object.__setattr__(solver, name, node)
-        if node < 0 or (nodes is not None and node >= nodes):
+        if node < 0 or node >= (MOST_NODES if nodes is None else nodes):
             size = "" if nodes is None else f" of {nodes} nodes"
             raise ValueError(f"{type(solver).__name__}: {name}={node} is not a node of a graph{size}; nodes count from 0.")
 
@@ -188,6 +207,16 @@ def nodes_of_instances(solver: Solver, name: str, given: Tensor | None, default:
             f"{(len(scores),)}, the node of each instance."
         )
     return given.long()
+
+
+def count_with_ends(solver: Solver, nodes: int, *ends: Tensor) -> int:
+    """How many nodes there are with the `ends (B,)` of instances, one at least; refuses too many (ValueError)."""
+    nodes = max(1, nodes, *(int(end.max()) + 1 for end in ends if end.numel()))
+    if nodes > MOST_NODES:
+        raise ValueError(
+            f"{type(solver).__name__}: an instance starts or ends at node {nodes - 1}; a graph has {MOST_NODES} nodes at most."
+        )
+    return nodes
 
 
 def grid_graph(height: int, width: int, neighbours: int = 4, directed: bool = False) -> Graph:

@@ -11,7 +11,7 @@ from solverlayers.errors import InfeasibleError, first_instance
 
 from . import graph_sweeps
 from .common import check_mask
-from .graph import Graph, check_edges, check_graph, check_nodes, count_nodes, nodes_of_instances
+from .graph import Graph, check_edges, check_graph, check_nodes, count_nodes, count_with_ends, nodes_of_instances
 from .kernels import graph_path as kernel
 from .kernels import usable
 from .kernels.grid_path import Paths, Reading
@@ -104,7 +104,7 @@ class GraphShortestPath(ShortestPath):
 
     def _count_nodes(self, edges: Tensor, mask: Tensor | None, source: Tensor, target: Tensor) -> int:
         """One more than the greatest node that is named."""
-        nodes = max(1, count_nodes(self, edges, mask), *(int(end.max()) + 1 for end in (source, target) if end.numel()))
+        nodes = count_with_ends(self, count_nodes(self, edges, mask), source, target)
         self._check_nodes(nodes, source, target)
         return nodes
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .constant import keep_constants
 from .engines import CPSAT, Engine, Program
-from .graph import Graph, check_graph
+from .graph import MOST_NODES, Graph, check_graph
 from .program_family import InvalidInstance, ProgramSolver, zero_one
 
 
@@ -20,8 +20,9 @@ from .program_family import InvalidInstance, ProgramSolver, zero_one
 class GraphProgram(ProgramSolver):
     """Programs on a graph that all instances share, the field `graph`, or on edges of their own.
 
-    Instance data: `mask`, False for a node (or edge, where edges have scores) that is not there; `edge_index` (B, 2, E),
-    integers, if there is no shared graph; `edge_mask` (B, E), False for padding among them.
+    Instance data: `mask`, in the shape of the scores, False for a node (in MaxCut an edge) that is not there; `edge_index`
+    (B, 2, E), integers, if there is no shared graph; `edge_mask` (B, E), False for padding among them, where nodes have the
+    scores. What `edge_index` says of padding does not matter.
     """
 
     graph: Graph | None = None
@@ -78,6 +79,8 @@ class GraphProgram(ProgramSolver):
                 f"edges that name nodes from {ends.min()} to {ends.max()}, where nodes count from 0"
                 + ("" if nodes is None else f" to {nodes - 1}")
             )
+        if known > MOST_NODES:
+            raise InvalidInstance(f"edges that name node {known - 1}, where a graph has {MOST_NODES} nodes at most")
         return ends
 
 
@@ -153,7 +156,8 @@ class MaxCut(GraphProgram):
     """The cut of greatest score: nodes on two sides, and the edges between them.
 
     Maximises `<scores, y>`, where y marks the edges that cross; scores may have any sign. Shapes: `(B, E) -> (B, E)`. The sides
-    are auxiliary variables. See GraphProgram for instance data, ProgramSolver for `engine`, `time_limit` and errors.
+    are auxiliary variables. See GraphProgram for instance data, of which `mask` (B, E) says which edges are padding,
+    ProgramSolver for `engine`, `time_limit` and errors.
 
     >>> MaxCut(Graph([[0, 0, 1], [1, 2, 2]]))(torch.tensor([[1.0, 2.0, 3.0], [1.0, -2.0, -3.0]]))
     tensor([[0., 1., 1.],
@@ -163,11 +167,17 @@ class MaxCut(GraphProgram):
     sense = "max"
     hull = "cuts"
 
+    def check(self, *scores: Tensor, **instance: Tensor) -> None:
+        super().check(*scores, **instance)
+        if "edge_mask" in instance:
+            raise TypeError("MaxCut: there is no `edge_mask`; edges have the scores, so that `mask` (B, E) tells padding.")
+
     def _program(self, shape: tuple[int, ...], mask: np.ndarray | None = None, edge_index: np.ndarray | None = None) -> Program:
         if edge_index is None and mask is None and self.graph is not None:
             return _sides(self.graph, shape[0])
-        ends = self._ends(edge_index, None, None)
-        return _cut(ends, shape[0], mask)
+        if edge_index is not None and mask is not None and edge_index.shape[1:] == mask.shape:
+            edge_index = np.where(mask, edge_index, 0)
+        return _cut(self._ends(edge_index, None, None), shape[0], mask)
 
 
 @lru_cache(maxsize=64)
@@ -242,5 +252,7 @@ class SetCover(ProgramSolver):
             raise ValueError(
                 f"SetCover: members of one instance have shape {rows.shape}; expected a column for each of {shape[0]} sets."
             )
+        if not np.isfinite(rows if members is not None else self.members.stored).all():
+            raise InvalidInstance("NaN or an infinite number among its members, which are 0, 1, or -1 for padding")
         rows = rows if members is None else rows[(rows >= 0).all(1)]
         return zero_one(rows, least=1.0, upper=1.0 if mask is None else mask)

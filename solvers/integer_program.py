@@ -51,6 +51,10 @@ class LinearConstraints(ProgramSolver):
                     f"{f' and {sides} has shape {side.array.shape}' if side else ''}; expected a row for each constraint, and "
                     f"a number in {sides} for each row."
                 )
+        for name in ("A", "A_eq", "b_eq"):
+            data = getattr(self, name)
+            if data is not None and not np.isfinite(data.stored).all():
+                raise ValueError(f"{type(self).__name__}: {name} has an infinite number. Only b and bounds may be infinite.")
         if self.sense not in ("min", "max"):
             raise ValueError(f"{type(self).__name__}: sense={self.sense!r}; scores are costs ('min') or gains ('max').")
 
@@ -100,7 +104,7 @@ class LinearConstraints(ProgramSolver):
         return bool(self.integer.array.all() and (self.lower.array >= 0).all() and (self.upper.array <= 1).all())
 
     def check(self, scores: Tensor, **instance: Tensor) -> None:
-        """Besides what every program checks: NaN in the constraints (InstanceError)."""
+        """Besides what every program checks: NaN and infinite numbers in the constraints (InstanceError)."""
         super().check(scores, **instance)
         if unknown := instance.keys() - {*_ROWS, "mask", "warm_start"}:
             raise TypeError(
@@ -108,11 +112,17 @@ class LinearConstraints(ProgramSolver):
                 f"warm_start. Bounds are fields, which all instances share."
             )
         for name in _ROWS:
-            if name in instance and instance[name].isnan().any():
-                bad = instance[name].isnan().flatten(1).any(1)
+            if name not in instance:
+                continue
+            wrong = instance[name].isnan() if name == "b" else ~instance[name].isfinite()
+            bad = wrong.flatten(1).any(1)
+            if bad.any():
+                first = first_instance(bad)
+                what = "NaN" if instance[name][first].isnan().any() else "an infinite number"
+                advice = "" if what == "NaN" else " Only `b` may be infinite, for a constraint that does not bind."
                 raise InstanceError(
-                    f"{type(self).__name__}: instance {first_instance(bad)} has NaN in `{name}` ({int(bad.sum())} of "
-                    f"{len(bad)} instances).",
+                    f"{type(self).__name__}: instance {first} has {what} in `{name}` ({int(bad.sum())} of {len(bad)} "
+                    f"instances).{advice}",
                     bad,
                 )
 

@@ -12,8 +12,7 @@ from solverlayers.errors import InfeasibleError, InstanceError, first_instance
 from solverlayers.solver import Solver
 
 from . import packing
-from .common import check_given, check_mask, in_type_of
-from .edge_family import native
+from .common import check_given, check_mask, in_type_of, native
 from .kernels import knapsack as kernel
 from .kernels import library, usable
 
@@ -111,7 +110,7 @@ class KnapsackProblem(Solver):
         if given is not None:
             return given
         one = torch.tensor(getattr(self, name), device=scores.device)
-        one = one.double() if one.is_floating_point() else one
+        one = one.double() if one.is_floating_point() and one.numel() else one.long()
         return one.expand(len(scores), *one.shape)
 
     def _refuse_negative(self, name: str, data: Tensor) -> None:
@@ -210,7 +209,7 @@ class BoundedKnapsack(KnapsackProblem):
         copies = self._bundles(self._copies(scores, limits, mask, load, room))
         count, n, kinds = copies.shape
         values = torch.where(copies > 0, native(self, scores).unsqueeze(2) * copies, 0).flatten(1)
-        load = (load.unsqueeze(2) * copies.unsqueeze(3)).flatten(1, 2)
+        load = (load.unsqueeze(2) * copies.clamp_min(1).unsqueeze(3)).flatten(1, 2)  # an infinite weight stays one
         chosen = self._pack(values, load, room, integer, (copies > 0).flatten(1))
         return in_type_of(self, (chosen.reshape(count, n, kinds) * copies).sum(2), scores)
 
@@ -230,7 +229,8 @@ class BoundedKnapsack(KnapsackProblem):
                 f"instances). An item that is not there has limit 0.",
                 wrong,
             )
-        fitting = (room.unsqueeze(1) / load).where(load > 0, torch.inf).amin(2)
+        binding = (load > 0) & room.isfinite().unsqueeze(1)
+        fitting = (room.unsqueeze(1) / load).where(binding, torch.inf).amin(2)
         return given.double().minimum(fitting.floor() + 1).long()  # one more than may fit, since the quotient is rounded
 
     @staticmethod

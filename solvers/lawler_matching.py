@@ -10,6 +10,7 @@ from torch import Tensor
 from solverlayers.errors import InstanceError, first_instance
 from solverlayers.solver import Solution, inner
 
+from .common import shapes_of
 from .kernels.graph_matching import Problem
 from .matching_messages import message_bound
 from .searched_matching import QuadraticMatching, indicator
@@ -33,7 +34,20 @@ class LawlerMatching(QuadraticMatching):
         """The matchings with a proved bound, the better of dual ascent and messages; `solution` is the tuple."""
         y: Any = self(*scores, **instance)
         instance.pop("warm_start", None)
-        return self._info(y, self._problem(*scores, **instance), self.partners(y[0]), self._objective(scores, y))
+        size = self._objective(tuple(part.double().abs() for part in scores), y)
+        return self._info(y, self._problem(*scores, **instance), self.partners(y[0]), self._objective(scores, y), size)
+
+    def support(self, *shapes: torch.Size, **instance: Tensor) -> tuple[Tensor | None, ...]:
+        """Of pairs of edges, those that are not padding and whose ends may be matched."""
+        vertices = super().support(*shapes, **instance)[0]
+        edges = [instance[name] for name in ("edge_index1", "edge_index2") if name in instance]
+        if [len(shape) for shape in shapes] != [2, 2] or [e.shape[1:] for e in edges] != [(2, count) for count in shapes[1]]:
+            return vertices, None  # which `solve` refuses
+        first, second = (torch.where(e < 0, size, e.clamp_max(size)).long() for e, size in zip(edges, shapes[0]))
+        allowed = first.new_ones(len(first), *shapes[0], dtype=torch.bool) if vertices is None else vertices
+        padded = torch.nn.functional.pad(allowed, (0, 1, 0, 1))  # where padding goes
+        at = first.unsqueeze(3) * padded.shape[2] + second.unsqueeze(2)
+        return vertices, padded.flatten(1).gather(1, at.flatten(1)).view_as(at).all(1)
 
     def tangent(self, *directions: Tensor, mask: Tensor | None = None, **instance: Tensor) -> tuple[Tensor, Tensor]:
         """Of vertices as for an assignment; of edges all.  # (*S, B, n, m), (*S, B, E1, E2) -> the same"""
@@ -46,7 +60,7 @@ class LawlerMatching(QuadraticMatching):
 
     def check(self, *scores: Tensor, **instance: Tensor) -> None:
         """Refuses anything but two score tensors and edges that fit them."""
-        shapes = [tuple(part.shape) for part in scores]
+        shapes = shapes_of(self, scores)
         if len(shapes) != 2 or len(shapes[0]) != 3 or len(shapes[1]) != 3 or shapes[0][0] != shapes[1][0]:
             raise ValueError(
                 f"{type(self).__name__}: the scores have shapes {', '.join(map(str, shapes))}; expected two tensors: scores of "

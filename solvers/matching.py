@@ -11,8 +11,8 @@ from torch import Tensor
 from solverlayers.errors import InfeasibleError, InstanceError, first_instance
 from solverlayers.solver import Solution, Solver, inner
 
-from .common import remove_mean
-from .edge_family import EdgeSolver, native
+from .common import certified, native, remove_mean
+from .edge_family import EdgeSolver
 from .graph import Graph
 from .kernels import library
 from .kernels import matching as kernel
@@ -72,8 +72,9 @@ class EdgeMatching(EdgeSolver):
             bound, rounding = (part.to(scores.device) for part in proved_bound(proof, self._kind, info.solution.sum(1).cpu()))
             bound, nodes_dual = (-bound, -proof.nodes) if smallest else (bound, proof.nodes)
             duals = {"nodes": nodes_dual, "blossoms": proof.blossoms, "members": proof.members}
+            bound = bound.minimum(objective) if smallest else bound.maximum(objective)
             proved = (objective - bound).abs() <= rounding
-            return Solution(info.solution, objective, proved, bound, {k: d.to(scores.device) for k, d in duals.items()})
+            return certified(info.solution, objective, proved, bound, {k: d.to(scores.device) for k, d in duals.items()})
 
 
 def proved_bound(proof: Duals, kind: int, size: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from solverlayers.errors import InfeasibleError, InstanceError, first_instance
 from solverlayers.solver import Solution, Solver, inner
 
 from .assignment import MaxAssignment
+from .common import certified
 
 _SWEEPS = 100
 
@@ -86,7 +87,7 @@ class MultiGraphMatching(Solver):
         objective = inner(scores.double(), y.double(), 4)
         own = torch.where(real, scores.diagonal(dim1=1, dim2=2).diagonal(dim1=1, dim2=2).double(), 0.0).sum((1, 2))
         bound = own + _pairwise_bound(_both_ways(scores, real), real, self._points(real))
-        return Solution(y, objective, (objective - bound).abs() <= 1e-9 * (1 + objective.abs()), bound)
+        return certified(y, objective, (objective - bound).abs() <= 1e-9 * inner(scores.double().abs(), y.double(), 4), bound)
 
     def tangent(self, direction: Tensor, mask: Tensor | None = None) -> Tensor:
         """The symmetric part between different graphs, centred if all are matched completely.  # (*S, B, N, N, n, n) -> same"""
@@ -119,8 +120,9 @@ class MultiGraphMatching(Solver):
 
     def check(self, *scores: Tensor, **instance: Tensor) -> None:
         """Refuses scores that are not square, twice, and a mask of another shape or of single pairs."""
-        shape = tuple(scores[0].shape) if scores else ()
-        if len(shape) == 5 and (shape[1] != shape[2] or shape[3] != shape[4]):
+        super().check(*scores, **instance)
+        shape = tuple(scores[0].shape)
+        if shape[1] != shape[2] or shape[3] != shape[4]:
             raise ValueError(
                 f"MultiGraphMatching: scores have shape {shape}; they are (B, N, N, n, n), for every two of N graphs of n "
                 f"vertices. Pad smaller graphs, and say so with `mask`."
@@ -131,7 +133,6 @@ class MultiGraphMatching(Solver):
                 f"MultiGraphMatching: `mask` is {str(mask.dtype).removeprefix('torch.')} of shape {tuple(mask.shape)}; it "
                 f"needs to be boolean, of shape {shape} like the scores, and False where a vertex is padding."
             )
-        super().check(*scores, **instance)
 
     def _real(self, scores: Tensor, mask: Tensor | None) -> Tensor:
         """Which vertices are not padding.  # (B, N, N, n, n) -> (B, N, n)"""

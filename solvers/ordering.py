@@ -150,9 +150,10 @@ def _starts(shape: tuple[int, int], lengths: tuple[int, ...], machines: int) -> 
     jobs, times = shape
     once = kron(eye_array(jobs), np.ones((1, times)))
     clock = np.arange(times)
-    runs = [(clock[:, None] >= clock) & (clock[:, None] < clock + length) for length in lengths]  # time, start
+    ends = clock + np.array(lengths, dtype=int)[:, None]
+    runs = (clock[:, None, None] >= clock) & (clock[:, None, None] < ends)  # time, job, start
     return zero_one(
-        vstack([once, csr_array(np.concatenate(runs, 1, dtype=float))]),
+        vstack([once, csr_array(runs.reshape(times, jobs * times).astype(float))]),
         most=np.repeat([1.0, float(machines)], [jobs, times]),
     )
 

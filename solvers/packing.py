@@ -13,6 +13,8 @@ _ROUNDING = 1e-12
 
 def pack(values: Tensor, weights: Tensor, capacity: Tensor, integer: bool, mask: Tensor | None = None) -> Tensor:
     """The most valuable items that fit, 1 where taken; see the kernel.  # (B, n), (B, n, d), (B, d) -> (B, n)"""
+    limited = capacity.isfinite()
+    weights, capacity = weights.where(limited[:, None], 0), capacity.where(limited, 0)
     worth = values > 0 if mask is None else (values > 0) & mask
     light = worth & (weights == 0).all(2)
     slack = 1.0 if integer else 1 + _ROUNDING

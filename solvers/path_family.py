@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from solverlayers.errors import InfeasibleError, InstanceError, first_instance
-from solverlayers.solver import Sense, Solution, Solver, inner
+from solverlayers.solver import Sense, Solution, Solver
 
 from .kernels import usable
 from .kernels.grid_path import INVALID, UNREACHABLE, Paths, Reading
@@ -55,7 +55,7 @@ class ShortestPath(Solver):
         return paths.solution, None if paths.order is None else paths.order.expand(len(scores), -1)
 
     def solve_with_info(self, scores: Tensor, **instance: Tensor) -> Solution:
-        """The paths, with their lengths as bounds and potentials that prove them.
+        """The paths, with their lengths as objectives and bounds, and potentials that prove them.
 
         `duals["potential"]` are the distances from the source, none greater than the target's. The difference along an edge (or
         into a cell) is never more than its cost, so no path can be shorter than the target's potential.
@@ -64,10 +64,9 @@ class ShortestPath(Solver):
             self.check(scores, **instance)
             paths = self._paths(scores, True, Reading.COSTS, **instance)
             assert paths.distances is not None
-            objective = inner(scores, paths.solution, self.event_dim)
             optimal = torch.ones(len(scores), dtype=torch.bool, device=scores.device)
-            bound = paths.distances.flatten(1).amax(1)  # the target's, since none is greater
-            return Solution(paths.solution, objective, optimal, bound, {"potential": paths.distances})
+            length = paths.distances.flatten(1).amax(1)  # the target's distance, since none is greater
+            return Solution(paths.solution, length, optimal, length, {"potential": paths.distances})
 
     @abstractmethod
     def _paths(self, scores: Tensor, distances: bool, reading: Reading, **instance: Tensor) -> Paths:

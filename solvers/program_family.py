@@ -12,8 +12,7 @@ from torch import Tensor
 from solverlayers.errors import InfeasibleError, InstanceError, SolverTimeoutError, first_instance
 from solverlayers.solver import Sense, Solution, Solver, inner
 
-from .common import check_mask, check_seconds, greatest_gain, in_type_of, remove_mean
-from .edge_family import native
+from .common import check_mask, check_seconds, greatest_gain, in_type_of, native, remove_mean
 from .engines import Answer, Engine, Program, Status
 
 
@@ -54,7 +53,8 @@ class ProgramSolver(Solver):
     at their upper bound to the better, at their lower bound to the worse, of others not at all) is then not solved again; a
     Hamming loss moves instances that are right already in that way. Others are solved as ever, but CP-SAT gets the solution as
     a hint where the moves cannot have made it worse than the optimum by more than 5 %, since elsewhere, and with SCIP, hints
-    saved no time. Where one solution is optimal the start changes nothing; of several it may choose another.
+    saved no time. Where one solution is optimal the start changes nothing; of several it may choose another. That the solutions
+    are optimal for those scores is taken on trust: what is not makes others wrong, too.
 
     Raises InfeasibleError for an instance without a solution, InstanceError for one with infinite scores or an unbounded
     objective. Among several best solutions the one returned is always the same, but not specified.
@@ -102,7 +102,7 @@ class ProgramSolver(Solver):
             self.check(scores, **instance)
             found = self._search(scores, instance)
             self._refuse(found, scores)
-            objective = inner(scores, found.y, self.event_dim).double()
+            objective = inner(scores.double(), found.y.double(), self.event_dim)
             sign = 1 if self.sense == "min" else -1
             bound = torch.tensor([sign * answer.bound for answer in found.answers], dtype=torch.float64, device=scores.device)
             bound = bound.minimum(objective) if sign > 0 else bound.maximum(objective)
@@ -136,6 +136,8 @@ class ProgramSolver(Solver):
         if start is None:
             return [_Start()] * len(costs)
         count, *shape = costs.shape
+        if start.isinf().any():
+            raise ValueError(f"{type(self).__name__}: `warm_start` has infinite numbers; NaN stands for an unknown one.")
         if start.shape == costs.shape:
             return [_Start(y) for y in start.double().flatten(1).cpu().numpy()]
         if start.shape != (count, 2, *shape):

@@ -79,7 +79,10 @@ class QuadraticAssignment(SearchedMatching, CompleteAssignment):
         """Good matchings with a bound: dual ascent up to 32 rows, Gilmore and Lawler's above.  # (B, n, m) -> Solution"""
         y = self(scores, **instance)
         instance.pop("warm_start", None)
-        return self._info(y, self._problem(scores, **instance), self.partners(y), self._objective(scores, y, **instance))
+        problem, objective = self._problem(scores, **instance), self._objective(scores, y, **instance)
+        sizes = {name: data.double().abs() for name, data in instance.items() if name != "mask"}
+        size = self._objective(scores.double().abs(), y, **{**instance, **sizes})
+        return self._info(y, problem, self.partners(y), objective, size)
 
     def offset(  # type: ignore[override]
         self, y: Tensor, flows: Tensor, distances: Tensor, mask: Tensor | None = None, warm_start: Tensor | None = None

@@ -13,7 +13,7 @@ from solverlayers.solver import Sense, Solution, packed
 
 from . import graph_proof, graph_search
 from .assignment import BipartiteMatching, CompleteAssignment
-from .common import greatest_gain
+from .common import certified, greatest_gain
 from .kernels import graph_matching as kernel
 from .kernels import usable
 from .kernels.graph_matching import INVALID, LIMIT, Effort, Problem, Search
@@ -57,11 +57,12 @@ class QuadraticMatching(BipartiteMatching):
         "padding. Allow more pairs."
     )
 
-    def _info(self, y: Tensor | tuple[Tensor, ...], problem: Problem, partners: Tensor, objective: Tensor) -> Solution:
-        """`y` with a bound, which often proves that small matchings are optimal."""
+    def _info(
+        self, y: Tensor | tuple[Tensor, ...], problem: Problem, partners: Tensor, objective: Tensor, size: Tensor
+    ) -> Solution:
+        """`y` with a bound, which often proves that small matchings are optimal; `size (B,)` is the sum of what it scores."""
         bound = self._bound(problem, partners)
-        slack = 1e-9 * (1 + objective.abs())
-        return Solution(y, objective, (objective - bound).abs() <= slack, bound)  # type: ignore[arg-type]
+        return certified(y, objective, (objective - bound).abs() <= 1e-9 * size, bound)
 
 
 class SearchedMatching(QuadraticMatching):
@@ -168,7 +169,7 @@ class SearchedMatching(QuadraticMatching):
 
 def indicator(partners: Tensor, like: Tensor) -> Tensor:
     """The matching in which each row has its partner, -1 for none.  # (B, n), (B, n, m) -> (B, n, m)"""
-    y = torch.zeros_like(like, memory_format=torch.contiguous_format)
+    y = torch.zeros_like(like, dtype=torch.bool, memory_format=torch.contiguous_format)
     if y.numel():
-        y.scatter_(2, partners.clamp(min=0).unsqueeze(2), (partners >= 0).to(y.dtype).unsqueeze(2))
-    return y
+        y.scatter_(2, partners.clamp(min=0).unsqueeze(2), (partners >= 0).unsqueeze(2))
+    return y.to(like.dtype)

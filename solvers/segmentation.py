@@ -10,7 +10,7 @@ from torch import Tensor
 
 from solverlayers.solver import Solver, packed
 
-from .common import alike, check_mask, native, refuse
+from .common import alike, check_mask, in_type_of, may_follow, native, refuse
 from .dag import Dag, best_paths
 from .kernels.dag_path import INVALID, Uses
 
@@ -109,8 +109,19 @@ class LabelledSegmentation(Solver):
         found = best_paths(dag, scores, allowed, torch.zeros_like(end), torch.where(end > 0, dag.nodes - 1 - steps + end, 0))
         _check(self, found, end)
         parts = found.times.split([segments.shape[1:].numel(), transitions.shape[1:].numel()], 1)
-        first, second = (part.reshape(s.shape).to(s.dtype) for part, s in zip(parts, (segments, transitions)))
+        first, second = (in_type_of(self, part, s).reshape(s.shape) for part, s in zip(parts, (segments, transitions)))
         return first, second
+
+    def support(self, *shapes: torch.Size, **instance: Tensor) -> tuple[Tensor | None, ...]:
+        """Of transitions, those between labels of segments that the mask allows, one behind the other."""
+        mask = super().support(*shapes, **instance)[0]
+        if mask is None:
+            return None, None
+        steps, longest, _ = shapes[0]
+        allowed = mask & _inside(steps, longest, mask.device)[:, :, None]
+        lengths = range(min(steps, longest))
+        end = torch.stack([torch.nn.functional.pad(allowed[:, : steps - d, d], (0, 0, d, 0)) for d in lengths]).any(0)
+        return allowed, may_follow(end, allowed.any(2), len(shapes[1]) == 2)
 
     def tangent(self, segments: Tensor, transitions: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The directions, without the segments that are not allowed.  # (*S, B, T, D, L), ... -> the same"""

@@ -12,7 +12,7 @@ from torch import Tensor
 from solverlayers.errors import InfeasibleError, first_instance
 from solverlayers.solver import Solver
 
-from .common import check_mask, remove_mean
+from .common import check_mask, check_ordered, remove_mean
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Argmax(Solver):
     one_hot = True
 
     def solve(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:
+        check_ordered(self, scores)
         check_mask(self, scores, mask)
         _check_counts(self, scores, 1, mask)
         if mask is not None:
@@ -89,6 +90,7 @@ class TopK(Solver):
         return "max" if self.largest else "min"
 
     def solve(self, scores: Tensor, k: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        check_ordered(self, scores)
         check_mask(self, scores, mask)
         count = self._count(k)
         _check_counts(self, scores, count, mask)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from solverlayers.solver import Solver
 
-from .common import check_mask, remove_mean
+from .common import check_mask, check_ordered, remove_mean
 from .kernels import ranking, usable
 
 _WIDER = {dtype: torch.float32 for dtype in (torch.float16, torch.bfloat16)}
@@ -107,6 +107,7 @@ class Permutation(Solver):
     torch_native = True
 
     def solve(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:  # (B, n) -> (B, n, n)
+        check_ordered(self, scores)
         check_mask(self, scores, mask)
         wide = scores.to(_WIDER.get(scores.dtype, scores.dtype))  # a rank must be exact here too
         ranks = _ranks(wide, mask, self.descending)
@@ -148,6 +149,7 @@ class Sort(Solver):
         return False
 
     def solve(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:
+        check_ordered(self, scores)
         check_mask(self, scores, mask)
         if mask is None:
             return _ascending(scores)

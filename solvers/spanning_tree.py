@@ -11,8 +11,8 @@ from solverlayers.errors import InfeasibleError, first_instance
 from solverlayers.solver import Solution, Solver, inner
 
 from . import growing_trees
-from .common import check_mask, remove_mean
-from .edge_family import EdgeSolver, native
+from .common import check_mask, native, remove_mean
+from .edge_family import EdgeSolver
 from .graph import Graph
 from .kernels import spanning_tree as kernel
 from .kernels import usable
@@ -35,7 +35,7 @@ def _finish(solver: Solver, trees: Trees, dtype: torch.dtype) -> Tensor:
 def _proved(scores: Tensor, y: Tensor, duals: dict[str, Tensor], event_dim: int) -> Solution:
     """Trees with the duals that prove them, and are the bound."""
     objective = inner(scores.double(), y.double(), event_dim)
-    return Solution(y, objective, torch.ones_like(objective, dtype=torch.bool), duals["level"].sum(1), duals)
+    return Solution(y, objective, torch.ones_like(objective, dtype=torch.bool), objective, duals)
 
 
 class EdgeTree(EdgeSolver):

@@ -145,11 +145,11 @@ class TourProblem(Solver):
 
     def _marked(self, order: Tensor, scores: Tensor) -> Tensor:
         """Adjacency matrices of trips; one that repeats its last city stays there.  # (B, n), (B, n, n) -> (B, n, n)"""
-        y = torch.zeros(scores.shape, dtype=scores.dtype, device=scores.device)
+        y = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
         step = order * scores.shape[-1] + order.roll(-1, 1)
-        y.flatten(1).scatter_(1, step, 1)
+        y.flatten(1).scatter_(1, step, True)
         y.diagonal(dim1=1, dim2=2).zero_()
-        return y if self.directed else y.maximum(y.mT)
+        return (y if self.directed else y | y.mT).to(scores.dtype)
 
     def _fail(self, status: Tensor, y: Tensor) -> None:
         name = type(self).__name__

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints, register_kl
 
 from ..arguments import whole
+from ..solver import widened
 from .common import NEVER, NO_SHAPE, NUMBERS, checked_logits, gumbel, transforms_active, validates, where_available
 
 
@@ -150,7 +151,7 @@ class KSubset(Distribution):
     def sample(self, sample_shape: Any = NO_SHAPE) -> Tensor:
         """Exact samples: each node of the tree splits its count between its two halves.  # -> (*S, *batch, n)"""
         sample_shape = torch.Size(sample_shape)
-        *below, _ = self._tables(self.logits)
+        *below, _ = self._tables(widened(self.logits))
         count = self._counts().expand(sample_shape + self.batch_shape).unsqueeze(-1)  # (*S, *batch, nodes)
         for table in reversed(below):
             left, right = table[..., 0::2, :], table[..., 1::2, :]  # (*batch, nodes, p)

@@ -11,7 +11,7 @@ from torch.distributions import Distribution
 from ..arguments import check_positive
 from ..noise import Gaussian, Noise
 from ..oracle import Oracle
-from ..solver import Solver
+from ..solver import Solver, widened
 from .common import NO_SHAPE
 
 
@@ -54,11 +54,12 @@ class PerturbedSolution(Distribution):
 
     @torch.no_grad()
     def sample(self, sample_shape: Any = NO_SHAPE) -> Tensor:  # -> (*S, B, *E)
-        return self.oracle(self.perturbed(self.noise.sample(self.theta.expand(self._extended_shape(sample_shape)))))
+        noise = self.noise.sample(widened(self.theta).expand(self._extended_shape(sample_shape)))
+        return self.oracle(self.perturbed(noise)).to(self.theta.dtype)
 
     def perturbed(self, noise: Tensor) -> Tensor:
         """The scores that the solver sees, turned to be maximised.  # (*S, B, *E) -> (*S, B, *E)"""
-        return self.theta + self.sigma * noise
+        return widened(self.theta) + self.sigma * noise
 
     def log_prob(self, value: Tensor) -> Tensor:
         raise NotImplementedError(

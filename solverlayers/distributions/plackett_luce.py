@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints, register_kl
 
+from ..solver import widened
 from .common import NEVER, NO_SHAPE, NUMBERS, checked_logits, gumbel, transforms_active, validates, where_available
 
 _MOST_ITEMS = 16
@@ -106,18 +107,13 @@ class PlackettLuce(Distribution):
 
     def ranks(self, scores: Tensor) -> Tensor:
         """The rank vectors of perturbed scores, zero outside the mask.  # (*S, *batch, n) -> (*S, *batch, n)"""
-        items = self.event_shape[0]
-        order = where_available(self.mask, scores, -torch.inf).argsort(dim=-1, stable=True)
-        places = torch.arange(1, items + 1, device=order.device).expand_as(order)
-        ranks = torch.empty_like(order).scatter(-1, order, places)
-        if self.mask is not None:
-            ranks = torch.where(self.mask, ranks - (~self.mask).sum(-1, keepdim=True), 0)
-        return ranks.to(self.logits.dtype)
+        return ranks(scores, self.mask).to(self.logits.dtype)
 
     @torch.no_grad()
     def sample(self, sample_shape: Any = NO_SHAPE) -> Tensor:
         """Ranks of the logits under Gumbel noise (Yellott, 1977).  # -> (*S, *batch, n)"""
-        return self.ranks(self.logits + gumbel(self.logits, self._extended_shape(sample_shape)))
+        logits = widened(self.logits)
+        return self.ranks(logits + gumbel(logits, self._extended_shape(sample_shape)))
 
     def entropy(self) -> Tensor:
         """The entropy, by the chain rule over the sets of items left.  # (*batch)"""
@@ -183,6 +179,14 @@ class PlackettLuce(Distribution):
             gain = torch.where(added, flow.unflatten(-1, larger.shape), 0).sum(-1)
             reached = reached.index_add(-1, small, gain)
         return reached
+
+
+def ranks(scores: Tensor, mask: Tensor | None) -> Tensor:
+    """Rank vectors, integers, zero outside the mask.  # (*S, *batch, n) -> (*S, *batch, n)"""
+    order = where_available(mask, scores, -torch.inf).argsort(dim=-1, stable=True)
+    places = torch.arange(1, scores.shape[-1] + 1, device=order.device).expand_as(order)
+    out = torch.empty_like(order).scatter(-1, order, places)
+    return out if mask is None else torch.where(mask, out - (~mask).sum(-1, keepdim=True), 0)
 
 
 def _members(items: int, device: torch.device) -> Tensor:

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from ..arguments import real_numbers
 from ..describe import constructor_call
+from ..solver import widened
 
 Loss = Callable[[Tensor], Tensor]
 """Solutions `(S, *B, *E)` to losses `(S, *B)`; it need not be differentiable in the solutions."""
@@ -40,6 +42,7 @@ def evaluate(estimator: Estimator, loss: Loss, y: Tensor, batch_shape: torch.Siz
     losses = loss(y)
     if not isinstance(losses, Tensor):
         raise TypeError(f"{type(estimator).__name__}: the loss returned a {type(losses).__name__}; expected a tensor.")
+    losses = real_numbers(f"{type(estimator).__name__}: the loss", losses, widened(y))
     if losses.shape != y.shape[:1] + batch_shape:
         raise ValueError(
             f"{type(estimator).__name__}: the loss has shape {tuple(losses.shape)} for solutions of shape {tuple(y.shape)}; it "

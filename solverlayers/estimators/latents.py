@@ -15,6 +15,7 @@ from torch.nn.functional import softplus
 
 from ..distributions import PerturbedSolution, PlackettLuce
 from ..distributions.common import NEVER, gumbel, where_available
+from ..distributions.plackett_luce import ranks
 from ..solver import widened
 
 _CONDITIONAL = "Bernoulli, OneHotCategorical and PlackettLuce"
@@ -139,7 +140,7 @@ class PlackettLuceLatent(ConditionalLatent):
     event_dim = 1
 
     def __init__(self, distribution: PlackettLuce):
-        self.distribution, self.theta, self.mask = distribution, distribution.logits, distribution.mask
+        self.theta, self.mask = widened(distribution.logits), distribution.mask
 
     def noise(self, samples: int) -> Tensor:
         return gumbel(self.theta, torch.Size([samples, *self.theta.shape]))
@@ -148,7 +149,7 @@ class PlackettLuceLatent(ConditionalLatent):
         return where_available(self.mask, self._law(theta).logits + noise, 0)
 
     def solution(self, scores: Tensor) -> Tensor:
-        return self.distribution.ranks(scores)
+        return ranks(scores, self.mask).to(self.theta.dtype)
 
     def log_density(self, theta: Tensor, scores: Tensor) -> Tensor:
         return self.sum(where_available(self.mask, _gumbel_log_density(scores - self._law(theta).logits), 0))
@@ -184,7 +185,7 @@ class SolverLatent(Latent):
             raise TypeError(
                 f"{distribution.noise!r} has no differentiable density, which estimators need; use Gaussian or Gumbel."
             )
-        self.distribution, self.theta, self.event_dim = distribution, distribution.theta, distribution.oracle.event_dim
+        self.distribution, self.theta, self.event_dim = distribution, widened(distribution.theta), distribution.oracle.event_dim
 
     def noise(self, samples: int) -> Tensor:
         return self.distribution.noise.sample(self.theta.expand(samples, *self.theta.shape))
@@ -232,10 +233,10 @@ def conditional_latent(distribution: Distribution, who: str) -> ConditionalLaten
 def draw(distribution: Distribution, samples: int) -> tuple[Tensor, Tensor]:
     """Samples and their log-probabilities, or those of perturbed scores where solutions have none.  # (S, *B, *E), (S, *B)"""
     base = distribution.base_dist if isinstance(distribution, Independent) else distribution
-    if not isinstance(base, (OneHotCategorical, PerturbedSolution)):  # torch draws categories in a way that vmap cannot map
+    if not isinstance(base, (OneHotCategorical, PerturbedSolution)) and not isinstance(distribution, PlackettLuce):
         y = distribution.sample(torch.Size([samples]))
         return y, distribution.log_prob(y)
-    found = latent(distribution, "ScoreFunction")
+    found = latent(distribution, "ScoreFunction")  # torch draws categories in a way that vmap cannot map
     with torch.no_grad():
         scores = found.scores(found.theta, found.noise(samples))
         y = found.solution(scores)

@@ -9,7 +9,7 @@ from ..autograd import is_transformed
 from ..describe import constructor_call
 from ..errors import InstanceError, first_instance
 from ..oracle import OnFailure, Oracle
-from ..solver import Solver
+from ..solver import Solver, widened
 
 
 class SolverLoss(nn.Module):
@@ -18,7 +18,7 @@ class SolverLoss(nn.Module):
     The gradient is the true one where the loss has one, and a subgradient elsewhere: by Danskin's theorem the derivative of
     `max_y <theta, y>` is the maximiser held constant, so plain autograd serves and a loss is the same in `eval()`. Sample
     dimensions may precede the batch. Instance data by keyword; with a `mask`, scores and targets outside it do not matter. With
-    `on_failure="skip"` an instance that cannot be solved has loss and gradient zero.
+    `on_failure="skip"` an instance that cannot be solved has loss and gradient zero. Losses of half precision are in single.
     """
 
     def __init__(self, solver: Solver, on_failure: OnFailure = "raise"):
@@ -58,21 +58,21 @@ class SolverLoss(nn.Module):
                     f"constants. Pass `{key}.detach()`."
                 )
         oracle = Oracle(self.solver, instance, (), self.on_failure)
-        theta = oracle.inside(oracle.pack((scores,)))
+        theta = widened(oracle.inside(oracle.pack((scores,))))
         return oracle, theta if self.on_failure == "raise" else oracle.without_nan(theta)
 
-    def _target(self, oracle: Oracle, name: str, target: Tensor, scores: Tensor) -> Tensor:
+    def _target(self, oracle: Oracle, name: str, target: Tensor, theta: Tensor) -> Tensor:
         """A target as a constant of its instances, zero outside the mask.  # (B, *E) -> (B, *E)"""
         if not isinstance(target, Tensor):
             raise TypeError(
                 f"{type(self).__name__}: `{name}` is a {type(target).__name__}; expected a tensor. Use `torch.as_tensor`."
             )
-        if target.shape != scores.shape[-target.ndim :] or target.ndim <= oracle.event_dim:
+        if target.shape != theta.shape[-target.ndim :] or target.ndim <= oracle.event_dim:
             raise ValueError(
                 f"{type(self).__name__}: `{name}` has shape {tuple(target.shape)} but the scores have shape "
-                f"{tuple(scores.shape)}; each instance needs a target of the shape of its scores."
+                f"{tuple(theta.shape)}; each instance needs a target of the shape of its scores."
             )
-        target = oracle.inside(target.detach().to(scores.dtype))
+        target = oracle.inside(target.detach().to(theta.dtype))
         if is_transformed() or not target.sum().isnan():
             return target
         if self.on_failure == "raise":
@@ -96,6 +96,14 @@ def refuse_nan(asker: str, name: str, target: Tensor, oracle: Oracle) -> None:
         raise InstanceError(
             f"{asker}: instance {first_instance(bad)} has NaN in `{name}` ({int(bad.sum())} of {len(bad)} instances).", bad
         )
+
+
+def forbidden(theta: Tensor, true: Tensor) -> Tensor:
+    """The entries that scores to maximise, or the true ones, forbid by minus infinity.  # (*S, B, *E), (B, *E) -> (*S, B, *E)
+
+    They stay forbidden in sums of both, where infinities would cancel, or turn round.
+    """
+    return torch.minimum(theta, true) == -torch.inf
 
 
 def has_offset(solver: Solver) -> bool:
@@ -134,5 +142,6 @@ def regret(solver: Solver, scores: Tensor, true_scores: Tensor, **instance: Tens
     oracle = Oracle(solver, instance)
     refuse_nan("regret", "true_scores", oracle.inside(true_scores), oracle)
     with torch.no_grad():
-        y, best = oracle(torch.stack([oracle.pack((scores,)), oracle.pack((true_scores,))]))
-        return lead(oracle, oracle.pack((true_scores,)), best, y)
+        theta, true = (widened(oracle.pack((part,))) for part in (scores, true_scores))
+        y, best = oracle(torch.stack([theta, true]))
+        return lead(oracle, true, best, y)

@@ -7,13 +7,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..arguments import check_positive
+from ..arguments import check_positive, real_numbers
 from ..autograd import replace_gradient
 from ..noise import Gaussian, Noise
 from ..oracle import OnFailure
 from ..rules.perturbed import check_perturbation, perturb, score_weighted
 from ..solver import Solver
-from .base import SolverLoss
+from .base import SolverLoss, forbidden
 
 
 class PerturbationGradientLoss(SolverLoss):
@@ -23,7 +23,8 @@ class PerturbationGradientLoss(SolverLoss):
     `(z(theta - sigma true) - z(theta)) / sigma`; if `two_sided`, `(z(theta - sigma true) - z(theta + sigma true)) / (2 sigma)`.
     As `sigma` goes to zero it tends to the true cost of the decision, where scores are gains to its negative; the one-sided
     loss is never below it. Gradient for scores to maximise: `(y(theta - sigma true) - y(theta)) / sigma`. A difference of
-    convex functions, not convex. Two solves, in one call; needs an objective that is linear in the scores, without offset.
+    convex functions, not convex. Two solves, in one call; needs an objective that is linear in the scores, without offset. What
+    infinite scores forbid, true ones or not, is forbidden in both.
 
     >>> from solverlayers.solvers import Argmax
     >>> scores = torch.tensor([[2.0, 1.0]], requires_grad=True)
@@ -42,8 +43,10 @@ class PerturbationGradientLoss(SolverLoss):
     def forward(self, scores: Tensor, true_scores: Tensor, **instance: Tensor) -> Tensor:
         """The loss of each instance, under its true scores.  # (B, *E), (B, *E) -> (B,)"""
         oracle, theta = self._bind(scores, instance)
-        shift = self.sigma * oracle.sign * self._target(oracle, "true_scores", true_scores, scores)
+        true = oracle.sign * self._target(oracle, "true_scores", true_scores, theta)
+        shift = self.sigma * true
         eta = torch.stack([theta - shift, theta + shift if self.two_sided else theta])
+        eta = torch.where(forbidden(theta, true), -torch.inf, eta)
         less, more = oracle.dot(eta, oracle(eta))
         return self._finish(oracle, (less - more) / (2 * self.sigma if self.two_sided else self.sigma))
 
@@ -101,6 +104,7 @@ def _costs(cost: Callable[[Tensor], Tensor], y: Tensor, dimensions: int) -> Tens
     costs = cost(y)
     if not isinstance(costs, Tensor):
         raise TypeError(f"Pushforward: the cost is a {type(costs).__name__}; expected a tensor.")
+    costs = real_numbers("Pushforward: the cost", costs, y)
     if costs.shape != y.shape[:dimensions]:
         raise ValueError(
             f"Pushforward: the cost of solutions of shape {tuple(y.shape)} has shape {tuple(costs.shape)}; expected one number "

@@ -12,7 +12,7 @@ from ..rules.base import distance_centre
 from ..rules.differences import check_samples, draw
 from ..rules.regularized import Regularized
 from ..solver import Solver
-from .base import SolverLoss, lead
+from .base import SolverLoss, forbidden, lead
 
 
 class ImitationLoss(SolverLoss):
@@ -29,7 +29,7 @@ class ImitationLoss(SolverLoss):
     def forward(self, scores: Tensor, y_true: Tensor, **instance: Tensor) -> Tensor:
         """The loss of each instance, beside its true solution.  # (B, *E), (B, *E) -> (B,)"""
         oracle, theta = self._bind(scores, instance)
-        y_true = self._target(oracle, "y_true", y_true, scores)
+        y_true = self._target(oracle, "y_true", y_true, theta)
         return self._finish(oracle, self.imitate(oracle, theta, y_true))
 
     def imitate(self, oracle: Oracle, theta: Tensor, y_true: Tensor) -> Tensor:
@@ -143,7 +143,7 @@ class SPOPlusLoss(SolverLoss):
 
     For scores to maximise `max_y <2 theta - true, y> - <2 theta - true, y*>` with `y*` the best solution under the true scores:
     the suboptimality of `y*` at `2 theta - true`, which is the authors' formula for both senses. Subgradient
-    `2 (y(2 theta - true) - y*)`. Two solves, in one call.
+    `2 (y(2 theta - true) - y*)`. Two solves, in one call. What infinite scores forbid, true ones or not, stays forbidden.
 
     >>> from solverlayers.solvers import Argmax
     >>> scores = torch.tensor([[2.0, 1.0]], requires_grad=True)
@@ -159,7 +159,7 @@ class SPOPlusLoss(SolverLoss):
     def forward(self, scores: Tensor, true_scores: Tensor, **instance: Tensor) -> Tensor:
         """The loss of each instance, under its true scores.  # (B, *E), (B, *E) -> (B,)"""
         oracle, theta = self._bind(scores, instance)
-        true = oracle.sign * self._target(oracle, "true_scores", true_scores, scores)
-        eta = 2 * theta - true
+        true = oracle.sign * self._target(oracle, "true_scores", true_scores, theta)
+        eta = torch.where(forbidden(theta, true), -torch.inf, 2 * theta - true)
         y, y_true = oracle(torch.stack([eta, true.expand_as(eta)]))
         return self._finish(oracle, lead(oracle, eta, y, y_true))

@@ -60,7 +60,7 @@ class NCELoss(_PoolLoss):
     def _contrasts(self, scores: Tensor, y_true: Tensor, pool: Tensor, instance: dict[str, Tensor]) -> Tensor:
         """By how much each solution of the pool beats the true one.  # (P, B)"""
         oracle, theta = self._bind(scores, instance)
-        y_true = self._target(oracle, "y_true", y_true, scores)
+        y_true = self._target(oracle, "y_true", y_true, theta)
         return self._values(oracle, theta, pool) - self._values(oracle, theta, y_true.unsqueeze(0))
 
 
@@ -79,7 +79,7 @@ class _RankingLoss(_PoolLoss):
     def forward(self, scores: Tensor, true_scores: Tensor, pool: Tensor, **instance: Tensor) -> Tensor:
         """The loss of each instance, over a pool for all or for each.  # (B, *E), (B, *E), (P, *E) or (P, B, *E) -> (B,)"""
         oracle, theta = self._bind(scores, instance)
-        true = (oracle.sign * self._target(oracle, "true_scores", true_scores, scores)).expand_as(theta)
+        true = (oracle.sign * self._target(oracle, "true_scores", true_scores, theta)).expand_as(theta)
         return self.compare(self._values(oracle, theta, pool), self._values(oracle, true, pool))
 
     def compare(self, values: Tensor, true_values: Tensor) -> Tensor:

@@ -72,6 +72,8 @@ class Relaxation:
                     f"asks the solver itself, such as Identity, Perturbed, IMLE or Regularized."
                 )
         wide = widened(theta)
+        if self.same_shape and not theta.numel():
+            return theta.clone()  # without entries there is nothing to relax
         if mask is None:
             return self.relax(wide, None, **instance).to(theta.dtype)
         y = self.relax(torch.where(mask, wide, 0), mask, **instance)
@@ -124,10 +126,13 @@ def usable(theta: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def masked_softmax(theta: Tensor, mask: Tensor | None) -> Tensor:
-    """Softmax over the last dimension among the entries of the mask; 0 outside it, also where no entry is inside."""
-    if mask is None:
-        return _softmax(theta)
-    return torch.where(mask, _softmax(torch.where(mask, theta, torch.finfo(theta.dtype).min)), 0)
+    """Softmax over the last dimension among the entries of the mask; 0 outside it, also where no entry is inside.
+
+    Scores that are all minus infinity count as equal.
+    """
+    lowest = torch.finfo(theta.dtype).min
+    theta = theta.clamp_min(lowest / 2)
+    return _softmax(theta) if mask is None else torch.where(mask, _softmax(torch.where(mask, theta, lowest)), 0)
 
 
 def _softmax(theta: Tensor) -> Tensor:

@@ -125,7 +125,8 @@ class Entmax(Relaxation):
 
 def _shifted(z: Tensor, mask: Tensor | None) -> Tensor:
     """Scores with a maximum of zero, which changes no projection on the simplex and keeps the arithmetic exact."""
-    z = torch.where(mask, z, -BIG) if mask is not None else z.clamp_min(-BIG)
+    z = z.clamp_min(-BIG)
+    z = z if mask is None else torch.where(mask, z, -2 * BIG)
     return z - z.detach().amax(-1, keepdim=True)
 
 

@@ -118,7 +118,8 @@ class DAB(SurrogateRule):
     Args:
         approximator: a module from scores `(B, *E)` to solutions, or "batch", "independent" or "equivariant"
             with the `shape` of one instance's scores (and `output_shape` of its solution where that differs). One whose
-            `forward` has an argument `mask` is given the mask of the instances, if they have one.
+            `forward` has an argument `mask` is given the entries that may be used: in the mask of the instances, and without
+            infinite scores, which others see as zero; None for all.
         weight: gamma of the paper; its code uses 10.
         residual: whether the approximator adds to the scores, turned to be maximised; solutions must have their shape.
 
@@ -168,38 +169,41 @@ class DAB(SurrogateRule):
             )
 
     def surrogate(self, oracle: Oracle, theta: Tensor, y: Tensor) -> Tensor:
-        return self._frozen(oracle, theta)
+        return self._frozen(oracle, *_without_infinite(oracle, theta))
 
     def auxiliary_loss(self, oracle: Oracle, theta: Tensor, y: Tensor) -> Tensor:
         target = y.detach()
+        theta, usable = _without_infinite(oracle, theta)
         seen = theta.detach()
-        imitation = self._imitation(seen, self.approximator(*self._seen(oracle, seen))).to(target.dtype)
+        imitation = self._imitation(seen, self.approximator(*self._seen(oracle, seen, usable))).to(target.dtype)
         batch = theta.shape[: theta.ndim - oracle.event_dim]
-        inside, count = _inside(oracle, target.ndim - len(batch)), _solved(oracle, batch)
+        inside, count = _inside(oracle, usable, target.ndim - len(batch)), _solved(oracle, batch)
         loss = self.weight * _distance(imitation, target, inside, count)
         if self.commitment:
-            loss = loss + self.commitment * _distance(self._frozen(oracle, theta), target, inside, count)
+            loss = loss + self.commitment * _distance(self._frozen(oracle, theta, usable), target, inside, count)
         return loss
 
     def agreement(self, oracle: Oracle, theta: Tensor, y: Tensor) -> Tensor:
         """The share of entries of the approximator's output that round to the solution."""
-        agrees = (self._frozen(oracle, theta) - y).abs() < 0.5
-        inside = _inside(oracle, y.ndim - theta.ndim + oracle.event_dim)
+        theta, usable = _without_infinite(oracle, theta)
+        agrees = (self._frozen(oracle, theta, usable) - y).abs() < 0.5
+        inside = _inside(oracle, usable, y.ndim - theta.ndim + oracle.event_dim)
         return (agrees if inside is None else agrees[inside.expand_as(agrees)]).to(theta.dtype).mean()
 
-    def _frozen(self, oracle: Oracle, theta: Tensor) -> Tensor:
+    def _frozen(self, oracle: Oracle, theta: Tensor, usable: Tensor | None) -> Tensor:
         constants = {k: v.detach() for k, v in [*self.approximator.named_parameters(), *self.approximator.named_buffers()]}
-        return self._imitation(theta, torch.func.functional_call(self.approximator, constants, self._seen(oracle, theta)))
+        seen = self._seen(oracle, theta, usable)
+        return self._imitation(theta, torch.func.functional_call(self.approximator, constants, seen))
 
     def _imitation(self, theta: Tensor, learned: Tensor) -> Tensor:
         learned = learned.to(theta.dtype)
         return theta + learned if self.residual else learned
 
-    def _seen(self, oracle: Oracle, theta: Tensor) -> tuple[Tensor, ...]:
+    def _seen(self, oracle: Oracle, theta: Tensor, usable: Tensor | None) -> tuple[Tensor, ...]:
         """The scores in the solver's own sense and in the approximator's own precision, and the mask if it takes one."""
         parameter = next(self.approximator.parameters(), theta)
         scores = (oracle.sign * theta).to(parameter.dtype)
-        return (scores,) if oracle.mask is None or not self.masked else (scores, oracle.mask)
+        return (scores, usable) if self.masked and usable is not None else (scores,)
 
     def __repr__(self) -> str:
         first = repr(self.name) if self.name else repr(self.approximator)
@@ -215,9 +219,15 @@ def _begin_at_zero(network: nn.Module) -> None:
     nn.init.zeros_(last.bias)
 
 
-def _inside(oracle: Oracle, event_dim: int) -> Tensor | None:
-    """Which entries of solutions count: in the mask, where solutions have its shape, and of solved instances.  # (B, *F)"""
-    inside = oracle.mask if oracle.solver.same_shape else None
+def _without_infinite(oracle: Oracle, theta: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Zero for scores that are infinite, and the entries that may be used.  # (*S, B, *E) -> (*S, B, *E), (*S, B, *E)"""
+    usable = oracle.usable(theta)
+    return (theta if usable is None else torch.where(usable, theta, 0)), usable
+
+
+def _inside(oracle: Oracle, usable: Tensor | None, event_dim: int) -> Tensor | None:
+    """Which entries of solutions count: usable ones, where solutions have the shape of scores, and of solved instances."""
+    inside = usable if oracle.solver.same_shape else None
     if oracle.failed is None:
         return inside
     solved = oracle.expand(~oracle.failed, event_dim)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..arguments import check_numbers
-from ..autograd import Scheme, finite_difference, is_plain
+from ..autograd import Scheme, finite_difference, is_mapped, is_plain, is_transformed
 from ..noise import Gumbel, Noise, draw_samples
 from ..oracle import Oracle
 from ..solver import Solver
@@ -196,7 +196,7 @@ class AIMLE(Rule):
     def forward(self, oracle: Oracle, theta: Tensor) -> Tensor:
         if not self.training:
             return oracle(theta)
-        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        if is_transformed():
             raise RuntimeError(
                 "AIMLE adapts its step in the backward pass, which torch.func and torch.compile forbid. Use it in plain eager "
                 "mode, call eval() first, or use IMLE(step='auto')."
@@ -205,13 +205,18 @@ class AIMLE(Rule):
         eta = theta + draw_samples(self.noise, start, self.samples).added_to(torch.zeros_like(start), self.sigma)
         if eta.requires_grad:
             solutions = max(math.prod(eta.shape[: eta.ndim - oracle.event_dim]), 1)
-            eta.register_hook(lambda grad: self._adapt(grad.count_nonzero() / solutions))
+            eta.register_hook(lambda grad: self._adapt(grad, solutions))
         size = self.alpha * _size(theta.expand_as(eta), 2)
         return _relative_difference(oracle, eta, size, Scheme(self.two_sided, norm=2)).mean(0)
 
     @torch.no_grad()
-    def _adapt(self, nonzeros: Tensor) -> None:
-        self.nonzeros.lerp_(nonzeros.to(self.nonzeros), 0.1)
+    def _adapt(self, grad: Tensor, solutions: int) -> None:
+        if is_mapped(grad):
+            raise RuntimeError(
+                "AIMLE adapts its step in each backward pass, and this one is mapped. Take gradients one by one, call eval() "
+                "first, or use Blackbox(step='auto')."
+            )
+        self.nonzeros.lerp_((grad.count_nonzero() / solutions).to(self.nonzeros), 0.1)
         self.alpha.add_(torch.where(self.nonzeros < self.target, self.rate, -self.rate)).clamp_(min=0)
 
     def check(self, solver: Solver) -> None:

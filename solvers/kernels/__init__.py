@@ -72,8 +72,9 @@ def chooses(name: str, flags: int) -> Callable[..., tuple[Tensor, Tensor | None]
 
     def choose(record: Any, scores: Tensor, mask: Tensor | None, *given: bool) -> tuple[Tensor, Tensor | None]:
         scores, mask = contiguous(scores, mask)
-        out, status = torch.empty_like(scores), torch.empty(len(scores), dtype=torch.bool)
-        failures = call(scores, mask, record, *scores.shape, *given, out, status)
+        count, size = scores.shape
+        out, status = torch.empty_like(scores), torch.empty(count, dtype=torch.bool)
+        failures = call(scores, mask, record, count, size, *given, out, status)
         return out, status if failures else None
 
     return choose

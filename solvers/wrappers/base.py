@@ -51,6 +51,9 @@ class Wrapper(Solver):
     def offset(self, y: Tensor, **instance: Tensor) -> Tensor:
         return self.solver.offset(y, **instance)
 
+    def support(self, *shapes: torch.Size, **instance: Tensor) -> tuple[Tensor | None, ...]:
+        return self.solver.support(*shapes, **instance)
+
     def tangent(self, *direction: Tensor, **instance: Tensor) -> Tensor:  # type: ignore[override]
         return self.solver.tangent(*direction, **instance)
 
