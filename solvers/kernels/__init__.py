@@ -71,10 +71,13 @@ def chooses(name: str, flags: int) -> Callable[..., tuple[Tensor, Tensor | None]
     call = caller(name, Tensor, Tensor, POINTER, SIZE, SIZE, *[INT] * flags, Tensor, Tensor)
 
     def choose(record: Any, scores: Tensor, mask: Tensor | None, *given: bool) -> tuple[Tensor, Tensor | None]:
-        scores, mask = contiguous(scores, mask)
+        scores, mask = scores.contiguous(), None if mask is None else mask.contiguous()
         count, size = scores.shape
-        out, status = torch.empty_like(scores), torch.empty(count, dtype=torch.bool)
-        failures = call(scores, mask, record, count, size, *given, out, status)
-        return out, status if failures else None
+        out = torch.empty_like(scores)
+        if not call(scores, mask, record, count, size, *given, out, None):
+            return out, None
+        status = torch.empty(count, dtype=torch.bool)  # rarely asked for, and as long in the making as many a solution
+        call(scores, mask, record, count, size, *given, out, status)
+        return out, status
 
     return choose

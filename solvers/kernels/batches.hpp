@@ -3,10 +3,19 @@
 #pragma once
 
 #include <algorithm>
+#include <vector>
 
 #include "parallel.hpp"
 
 namespace batches {
+
+/// Gives a batch whose caller asks for no status one for as long as what is returned lives.
+template <class Batch>
+std::vector<uint8_t> with_status(Batch& batch) {
+  std::vector<uint8_t> own(batch.status ? 0 : batch.count);
+  if (!batch.status) batch.status = own.data();
+  return own;
+}
 
 /// How many instances were not solved, or -1 if memory ran out, so that not all are `done`.
 template <class Batch>

@@ -42,7 +42,7 @@ struct Batch {
   int64_t count, size;
   bool perfect, largest;
   T* solution;
-  uint8_t* status;  // 1 where there is no perfect matching, or a cost is NaN or minus infinity
+  uint8_t* status;  // (?) 1 where there is no perfect matching, or a cost is NaN or minus infinity
 };
 
 struct Reached {
@@ -293,7 +293,8 @@ class Matcher {
 
 /// Returns the number of instances that have a status, or -1 if memory ran out.
 template <class T>
-int64_t solve_batch(const Graph& graph, const Batch<T>& batch, int threads) {
+int64_t solve_batch(const Graph& graph, Batch<T> batch, int threads) {
+  const auto own = batches::with_status(batch);
   const double nanoseconds = W * (500 + 12.0 * double(batch.size));
   const int64_t groups = (batch.count + W - 1) / W;
   const bool done = parallel::for_parts(groups, nanoseconds, threads, [&](int64_t begin, int64_t end) {

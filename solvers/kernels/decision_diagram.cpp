@@ -39,7 +39,7 @@ struct Batch {
   int64_t count, size;
   bool largest;
   T* solution;
-  uint8_t* status;  // 1 where no set is allowed, or a cost is NaN or minus infinity
+  uint8_t* status;  // (?) 1 where no set is allowed, or a cost is NaN or minus infinity
 };
 
 /// Solves kWide registers of instances at a time.
@@ -130,7 +130,8 @@ void solve_some(const Diagram& diagram, const Batch<T>& batch, int64_t first, in
 
 /// Returns the number of instances that have a status, or -1 if memory ran out.
 template <class T>
-int64_t solve(const Diagram& diagram, const Batch<T>& batch, int threads) {
+int64_t solve(const Diagram& diagram, Batch<T> batch, int threads) {
+  const auto own = batches::with_status(batch);
   constexpr int64_t together = 2 * W;
   const double nanoseconds = 2.0 * double(diagram.nodes) / W + 4.0 * double(batch.size);
   const int64_t groups = (batch.count + together - 1) / together;
