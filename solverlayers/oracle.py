@@ -13,7 +13,7 @@ from .autograd import is_transformed, solve
 from .errors import InstanceError
 from .noise import Draw, Seeded
 from .samples import Samples, mean_and_record
-from .solver import Sense, Solver, check_answer, inner, packed, refuse_kind, refuse_unknown, widened
+from .solver import Sense, Solver, check_answer, inner, packed, refuse_data, refuse_kind, widened
 
 OnFailure = Literal["raise", "skip", "last"]
 _SIGN = {"max": 1.0, "min": -1.0}
@@ -169,7 +169,7 @@ class Oracle:
             try:
                 done = self.solver.maximise_samples(samples, **instance)
             except TypeError as error:
-                refuse_unknown(self.solver, error, 1, instance)
+                refuse_data(self.solver, error, 1, instance)
                 raise
             if done:
                 self._start = samples.start
@@ -214,7 +214,7 @@ class Oracle:
         try:
             y = self._restart(parts, instance) if restarts else self._anew(parts, instance)
         except TypeError as error:
-            refuse_unknown(self.solver, error, len(parts), instance)
+            refuse_data(self.solver, error, len(parts), instance)
             raise
         check_answer(self.solver, parts, y)
         ys = y if isinstance(y, tuple) else (y,)

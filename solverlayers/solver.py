@@ -230,7 +230,7 @@ class Solver(ABC):
             check_answer(self, scores, y)
             return y
         except TypeError as error:
-            refuse_unknown(self, error, len(scores), instance)
+            refuse_data(self, error, len(scores), instance)
             raise
         finally:
             torch._C._set_grad_enabled(recording)
@@ -280,14 +280,14 @@ class Solver(ABC):
             refuse_kind(self, "", s)
 
     def _check_nan(self, scores: tuple[Tensor, ...], instance: dict[str, Tensor]) -> None:
-        for s in scores:
+        for place, s in enumerate(scores):
             total = s.sum().item()  # one pass; the sum of inf and -inf is sorted out below
             if total == total:
                 continue
             nan = s.isnan()
-            mask = instance.get("mask")
-            if mask is not None and mask.shape == s.shape:
-                nan &= mask.bool()
+            masks = self.support(*[part.shape[1:] for part in scores], **instance)
+            if (mask := masks[place]) is not None and mask.shape == s.shape:
+                nan &= mask
             bad = nan.flatten(1).any(1)
             if bad.any():
                 raise InstanceError(
@@ -305,14 +305,18 @@ def refuse_kind(solver: Solver, key: str, t: Tensor) -> None:
         raise TypeError(f"{type(solver).__name__}: {what} {kind}; expected real numbers in a dense tensor.")
 
 
-def refuse_unknown(solver: Solver, error: TypeError, parts: int, instance: dict[str, Tensor]) -> None:
-    """Says which instance data a solver takes besides score tensors, in place of an error of Python's about others."""
-    found = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+def refuse_data(solver: Solver, error: TypeError, parts: int, instance: dict[str, Tensor]) -> None:
+    """Says which instance data a solver takes besides score tensors, in place of an error of Python's about others or none."""
+    name = type(solver).__name__
     parameters = inspect.signature(solver.solve).parameters.values()
-    data = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)][parts:]
-    if found and found[1] in instance and found[1] not in data:
-        advice = f"It takes {', '.join(f'`{name}`' for name in data)}." if data else "See what its class says."
-        raise TypeError(f"{type(solver).__name__}: there is no instance data `{found[1]}`. {advice}") from error
+    data = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)][parts:]
+    lacking = [f"`{p.name}`" for p in data if p.default is p.empty and p.name not in instance]
+    if lacking and re.search(r"missing \d+ required", str(error)):
+        raise TypeError(f"{name}: there is no {' and no '.join(lacking)}; give instance data by keyword.") from error
+    found = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    if found and found[1] in instance and found[1] not in [p.name for p in data]:
+        advice = f"It takes {', '.join(f'`{p.name}`' for p in data)}." if data else "See what its class says."
+        raise TypeError(f"{name}: there is no instance data `{found[1]}`. {advice}") from error
 
 
 def check_answer(solver: Solver, scores: tuple[Tensor, ...], y: object) -> None:

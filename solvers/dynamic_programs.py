@@ -105,12 +105,6 @@ class Viterbi(Solver):
             )
         return lengths
 
-    def _check_nan(self, scores: tuple[Tensor, ...], instance: dict[str, Tensor]) -> None:
-        mask = instance.get("mask")
-        if mask is not None and len(scores) == 2 and scores[1].ndim == 4 and mask.shape[:2] == scores[0].shape[:2]:
-            scores = scores[0], torch.where(mask.any(2)[:, 1:, None, None], scores[1], 0)
-        super()._check_nan(scores, instance)
-
 
 @dataclass(frozen=True)
 class DTW(Solver):

@@ -91,13 +91,6 @@ class EditDistance(Solver):
             )
         super().check(*scores, **instance)
 
-    def _check_nan(self, scores: tuple[Tensor, ...], instance: dict[str, Tensor]) -> None:
-        mask = instance.get("mask")
-        if mask is not None and mask.shape == scores[0].shape and mask.dtype == torch.bool:
-            allowed = mask, *_real(mask)
-            scores = tuple(torch.where(real, s, 0) for real, s in zip(allowed, scores))
-        super()._check_nan(scores, instance)
-
     def _check(self, status: Tensor | None, empty: Tensor | None) -> None:
         if empty is not None and empty.any():
             raise InfeasibleError(

@@ -133,16 +133,10 @@ class LabelledSegmentation(Solver):
         return [[(i, i + d, label) for i, d, label in parts.nonzero().tolist()] for parts in y[0].cpu()]
 
     def _check_nan(self, scores: tuple[Tensor, ...], instance: dict[str, Tensor]) -> None:
-        mask = instance.get("mask")
         if len(scores) == 2 and scores[0].ndim == 4:
             segments, transitions = scores
-            check_mask(self, segments, mask)
             inside = _inside(segments.shape[1], segments.shape[2], segments.device)[:, :, None]
-            allowed = inside.expand_as(segments) if mask is None else inside & mask
-            if transitions.ndim == 4 and transitions.shape[1] == segments.shape[1] - 1:
-                cut = torch.arange(1, segments.shape[1], device=segments.device) < _last_element(allowed)[:, None]
-                transitions = torch.where(cut[:, :, None, None], transitions, 0)
-            scores = torch.where(allowed, segments, 0), transitions
+            scores = torch.where(inside, segments, 0), transitions
         super()._check_nan(scores, instance)
 
 

@@ -328,6 +328,13 @@ def test_instance_data_are_real_and_dense(mask, problem):
             call(x, mask=mask)
 
 
+def test_instance_data_that_are_left_out_are_named():
+    x = torch.rand(2, 3, 3)
+    for call in (GraphMatching(), SolverLayer(GraphMatching(), Identity())):
+        with pytest.raises(TypeError, match="GraphMatching: there is no `edge_index1` and no `edge_index2`; give"):
+            call(x, x)
+
+
 @pytest.mark.parametrize("rule", [Identity(), Blackbox(), Perturbed()], ids=str)
 def test_instance_data_that_nobody_knows_are_named(rule):
     x = torch.rand(2, 3, 3)
