@@ -312,7 +312,9 @@ def refuse_data(solver: Solver, error: TypeError, parts: int, instance: dict[str
     data = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)][parts:]
     lacking = [f"`{p.name}`" for p in data if p.default is p.empty and p.name not in instance]
     if lacking and re.search(r"missing \d+ required", str(error)):
-        raise TypeError(f"{name}: there is no {' and no '.join(lacking)}; give instance data by keyword.") from error
+        raise TypeError(
+            f"{name}: there is no {' and no '.join(lacking)}; give score tensors in their order, instance data by keyword."
+        ) from error
     found = re.search(r"unexpected keyword argument '(\w+)'", str(error))
     if found and found[1] in instance and found[1] not in [p.name for p in data]:
         advice = f"It takes {', '.join(f'`{p.name}`' for p in data)}." if data else "See what its class says."
@@ -327,7 +329,7 @@ def check_answer(solver: Solver, scores: tuple[Tensor, ...], y: object) -> None:
     if len(parts) != len(scores):
         raise ValueError(
             f"{type(solver).__name__}.solve returned {len(parts)} tensors for {len(scores)} score tensors; there is a solution "
-            f"for each."
+            f"for each. Score tensors are given in their order, without keyword."
         )
     for part, one in zip(scores, parts):
         if not isinstance(one, Tensor):

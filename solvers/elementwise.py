@@ -82,8 +82,9 @@ class Sign(Elementwise):
             raise TypeError(
                 f"Sign: scores are {scores.dtype}, which cannot hold -1. Convert them, for instance with `scores.float()`."
             )
-        above = scores > self.margin
-        below = scores < -self.margin if self.margin else ~above
+        wide = widened(scores)  # a margin has more digits than a score of half precision
+        above = wide > self.margin
+        below = wide < -self.margin if self.margin else ~above
         return above.to(scores.dtype) - below.to(scores.dtype)
 
     def offset(self, y: Tensor, **instance: Tensor) -> Tensor:
@@ -114,7 +115,7 @@ class Threshold(Elementwise):
         return self.at == 0
 
     def harden(self, scores: Tensor) -> Tensor:
-        return (scores > self.at).to(scores.dtype)
+        return (widened(scores) > self.at).to(scores.dtype)
 
     def offset(self, y: Tensor, **instance: Tensor) -> Tensor:
         return -self.at * self._sum(y) if self.at else super().offset(y, **instance)

@@ -15,7 +15,7 @@ from solverlayers.arguments import check_counts
 
 from .constant import Constant, keep_constants
 from .engines import CPSAT, Engine, Program
-from .program_family import InvalidInstance, OneInEachRow, ProgramSolver, zero_one
+from .program_family import Found, InvalidInstance, OneInEachRow, ProgramSolver, zero_one
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,11 @@ class LinearOrdering(ProgramSolver):
         real = torch.ones_like(y[:, 0], dtype=torch.bool) if mask is None else mask.any(1) | mask.any(2)
         orders = y.sum(2).argsort(dim=1, descending=True, stable=True)
         return [order[there[order]].tolist() for order, there in zip(orders, real)]
+
+    def _search(self, scores: Tensor, instance: dict[str, Tensor]) -> Found:
+        scores = scores.clone()
+        scores.diagonal(dim1=1, dim2=2).zero_()  # it may be infinite
+        return super()._search(scores, instance)
 
     def _program(self, shape: tuple[int, ...], mask: np.ndarray | None = None) -> Program:
         if shape[0] != shape[1]:

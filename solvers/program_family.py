@@ -20,7 +20,7 @@ class InvalidInstance(Exception):
     """What is wrong with the data of one instance, raised by `_program`: the end of "Name: instance 3 has ..."."""
 
 
-class _Found(NamedTuple):
+class Found(NamedTuple):
     y: Tensor  # (B, *E), zero where nothing was found
     answers: list[Answer]
 
@@ -56,8 +56,10 @@ class ProgramSolver(Solver):
     saved no time. Where one solution is optimal the start changes nothing; of several it may choose another. That the solutions
     are optimal for those scores is taken on trust: what is not makes others wrong, too.
 
-    Raises InfeasibleError for an instance without a solution, InstanceError for one with infinite scores or an unbounded
-    objective. Among several best solutions the one returned is always the same, but not specified.
+    `optimal` is what the engine says: up to its tolerance, about a billionth of the greatest cost, so that what is further
+    below the greatest has no say. Raises InfeasibleError for an instance without a solution, InstanceError for one with
+    infinite scores or an unbounded objective. Among several best solutions the one returned is always the same, but not
+    specified.
     """
 
     engine: Engine
@@ -112,7 +114,7 @@ class ProgramSolver(Solver):
     def _duals(self, answers: list[Answer], scores: Tensor, instance: dict[str, Tensor]) -> dict[str, Tensor]:
         return {}
 
-    def _search(self, scores: Tensor, instance: dict[str, Tensor]) -> _Found:
+    def _search(self, scores: Tensor, instance: dict[str, Tensor]) -> Found:
         self._refuse_infinite(scores, instance.get("mask"))
         costs = self._costs(scores, instance)
         programs = self._programs(tuple(costs.shape[1:]), len(costs), instance)
@@ -124,7 +126,7 @@ class ProgramSolver(Solver):
             x = answers[-1].x
             if x is not None:
                 y[b] = x[: row.size].reshape(row.shape) + 0.0  # no negative zeros
-        return _Found(in_type_of(self, torch.as_tensor(y, device=scores.device), scores), answers)
+        return Found(in_type_of(self, torch.as_tensor(y, device=scores.device), scores), answers)
 
     def _costs(self, scores: Tensor, instance: dict[str, Tensor]) -> Tensor:
         """What the programs minimise, on the CPU.  # (B, *E) -> (B, *E)"""
@@ -186,7 +188,7 @@ class ProgramSolver(Solver):
                 infinite,
             )
 
-    def _refuse(self, found: _Found, scores: Tensor) -> None:
+    def _refuse(self, found: Found, scores: Tensor) -> None:
         """Raises an error for instances without an answer."""
         for status, (error, text) in _FAILURES.items():
             failed = torch.tensor([answer.status == status for answer in found.answers], dtype=torch.bool, device=scores.device)
@@ -194,7 +196,7 @@ class ProgramSolver(Solver):
                 name, count = type(self).__name__, f"{int(failed.sum())} of {len(failed)} instances"
                 raise error(f"{name}: instance {first_instance(failed)} {text.format(count=count)}", failed)
 
-    def _refuse_stopped(self, found: _Found, scores: Tensor) -> None:
+    def _refuse_stopped(self, found: Found, scores: Tensor) -> None:
         late = torch.tensor([a.status == Status.STOPPED for a in found.answers], dtype=torch.bool, device=scores.device)
         if late.any():
             raise SolverTimeoutError(

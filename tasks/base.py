@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -44,8 +45,11 @@ class Config:
     def __post_init__(self) -> None:
         self._positive("epochs", "batch", "lr", "train_size", "test_size")
         for each in fields(self):
-            if each.type == "int" and getattr(self, each.name) < 0:
-                raise ValueError(f"setting {each.name}={getattr(self, each.name)}; it must not be negative.")
+            value = getattr(self, each.name)
+            if each.type == "int" and value < 0:
+                raise ValueError(f"setting {each.name}={value}; it must not be negative.")
+            if each.type == "float" and not math.isfinite(value):
+                raise ValueError(f"setting {each.name}={value}; it must be finite.")
 
     def _positive(self, *names: str) -> None:
         for name in names:

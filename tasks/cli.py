@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"solverlayers: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nstopped; the same command with --resume goes on from the last epoch.", file=sys.stderr)
+        print(f"\nstopped{arguments.goes_on}.", file=sys.stderr)
         return 130
 
 
@@ -50,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     """All commands and options."""
     top = argparse.ArgumentParser(prog="solverlayers", description="Solvers as differentiable layers: train, compare, check.")
     top.add_argument("--version", action="version", version=_version())
+    top.set_defaults(goes_on="")
     commands = top.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
 
     listing = commands.add_parser("list", help="tasks, solvers and rules, one line each")
@@ -61,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--seed", type=int, help="of data, weights and noise (0)")
     run.add_argument("--resume", action="store_true", help="go on with the run in the folder after it was stopped")
     _shared(run)
-    run.set_defaults(command=_run)
+    run.set_defaults(command=_run, goes_on="; the same command with --resume goes on from the last epoch")
 
     compare = commands.add_parser("compare", help="several rules on one task, several seeds each; goes on where it was stopped")
     compare.add_argument("task", metavar="TASK", help="a task of `solverlayers list`")
@@ -78,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
         "--together", action="store_true", help="train the seeds of a rule as one stacked model; times are of all"
     )
     _shared(compare)
-    compare.set_defaults(command=_compare)
+    compare.set_defaults(command=_compare, goes_on="; the same command goes on from the last epoch")
 
     diagnose = commands.add_parser("diagnose", help="how good each rule's gradient is on a solver: bias, variance, direction")
     diagnose.add_argument("solver", metavar="SOLVER", help='a solver of `solverlayers list`, such as "topk(k=2)"')
@@ -258,6 +259,8 @@ def _place(a: argparse.Namespace) -> tuple[Run, Path]:
         return run, folder
     folder = a.out or newest_folder(root, run.name)
     stored = Run.load(folder)
+    if stored.task != run.task:
+        raise SpecError(f"{folder} holds a run of the task {stored.task!r}, not of {run.task!r}.")
     refuse_other(stored.updated(*given, a.set), folder)  # what is not typed again is as it was
     return stored, folder
 

@@ -22,7 +22,14 @@ def compare(runs: Sequence[Run], folder: Path, hardware: Hardware, together: boo
     With `together` the seeds of a rule are trained as one stacked model.
     """
     failures: dict[str, str] = {}
+    named: dict[str, Run] = {}
     for run in runs:
+        other = named.setdefault(run.name, run)
+        if other != run:
+            raise SpecError(
+                f"{other.label!r} and {run.label!r} would share the folder {run.name!r}. Name each once, and parameters by "
+                f"keyword, as in lpgd(tau=-1)."
+            )
         if (folder / run.name / "run.json").exists():
             refuse_other(run, folder / run.name)
     groups = _groups(runs) if together else [[run] for run in runs]

@@ -8,7 +8,7 @@ import json
 import math
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
@@ -131,15 +131,20 @@ def write_result(run: Run, task: Task, folder: Path, together: Sequence[int] = (
 
 def read_result(folder: Path) -> dict[str, Any]:
     """What `write_result` wrote."""
-    return read_json(folder / "result.json")
+    found: dict[str, Any] = read_json(folder / "result.json", ("task", "metrics", "history"))
+    return found
 
 
-def read_json(file: Path) -> Any:
-    """The content of a file; raises SpecError, which names it, if it is none."""
+def read_json(file: Path, keys: Collection[str] = ()) -> Any:
+    """The content of a file; raises SpecError, which names it, if it is none, or lacks keys that it should have."""
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise SpecError(f"{file} cannot be read ({error}). Remove it, or the folder that it is in.") from error
+    lacking = [key for key in keys if not isinstance(content, dict) or key not in content]
+    if lacking:
+        raise SpecError(f"{file} has no {', '.join(lacking)}. Remove it, or the folder that it is in.")
+    return content
 
 
 def write_json(file: Path, content: Any) -> None:

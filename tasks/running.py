@@ -94,10 +94,10 @@ class Run:
             raise SpecError(f"--seed {seed}: a seed is a whole number from 0 to {2**32 - 1}.")
         task = choose("task", task, TASKS)
         kind = task_class(task)
-        preset = choose("preset", preset or "quick", kind.presets)
+        preset = choose("preset", "quick" if preset is None else preset, kind.presets)
         config = changed(kind.presets[preset], settings or [])
-        rule = _tidy(rule or kind.default_rule)
-        noise = _tidy(noise) if noise and make_noise(noise) else None
+        rule = _tidy(kind.default_rule if rule is None else rule)
+        noise = _tidy(noise) if noise is not None and make_noise(noise) else None
         run = cls(task, rule, make_projection(projection), noise, preset, seed or 0, config, swept)
         run.build()  # a rule that does not go with the solver is refused here, not after the data are made
         return run
@@ -116,10 +116,10 @@ class Run:
         settings = [f"{key}={value!r}" for key, value in self.config.items()] + settings
         run = Run.make(
             task,
-            rule or self.rule,
-            projection or self.projection,
-            noise or self.noise,
-            preset or self.preset,
+            self.rule if rule is None else rule,
+            self.projection if projection is None else projection,
+            self.noise if noise is None else noise,
+            self.preset if preset is None else preset,
             self.seed if seed is None else seed,
             settings,
         )
@@ -167,7 +167,7 @@ class Run:
         file = folder / "run.json"
         if not file.exists():
             raise SpecError(f"{folder} holds no run to resume (there is no run.json in it).")
-        stored = read_json(file)
+        stored = read_json(file, [field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING])
         stored["config"] = {key: tuple(v) if isinstance(v, list) else v for key, v in stored["config"].items()}
         return cls(**stored)
 
@@ -274,7 +274,10 @@ def _fit(run: Run, folder: Path, hardware: Hardware, build: Callable[[], Module]
         seed_everything(run.seed, verbose=False)
         module = build()
         trainer = _trainer(run, folder, hardware)
-        trainer.fit(module, ckpt_path=str(last) if last.exists() else None)
+        try:
+            trainer.fit(module, ckpt_path=str(last) if last.exists() else None)
+        except SystemExit:  # so Lightning ends on SIGINT and SIGTERM: without a word, on the latter as if all were well
+            raise KeyboardInterrupt from None
     if trainer.interrupted:
         raise KeyboardInterrupt
     return module.eval() if trainer.is_global_zero else None

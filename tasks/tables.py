@@ -111,7 +111,10 @@ def fill(text: str, found: Sequence[Found]) -> str:
             cells = [cell[:-1] for cell in cells]
         return match["open"] + markdown([*header, *([FIGURE] if figures else [])], cells) + "\n" + match["close"]
 
-    return BLOCK.sub(block, text)
+    filled, blocks = BLOCK.subn(block, text)
+    if not blocks:
+        raise SpecError("the page has no block <!-- results TASK --> ... <!-- end --> to be filled.")
+    return filled
 
 
 def _figures(table: str) -> dict[str, str]:

@@ -18,6 +18,7 @@ import solverlayers
 from solverlayers.oracle import Oracle
 from solverlayers.rules import Identity
 from solverlayers.tasks import catalogue, doctor, running, specs
+from solverlayers.tasks.base import Task
 from solverlayers.tasks.cli import main
 
 ROOT = Path(solverlayers.__file__).parent.parent
@@ -67,6 +68,10 @@ def test_list_names_everything_and_imports_no_training_code(tmp_path: Path) -> N
         (
             ["run", "sorting", "--resume"],
             "runs/sorting/dab-seed0 holds no run to resume (there is no run.json in it).",
+        ),
+        (
+            ["run", "sorting", "--rule", ""],  # as of a variable of the shell that has no value
+            "cannot read the rule ''; write a name, or a name with its parameters such as 'blackbox(step=20)'.",
         ),
         (["run", "sorting", "--seed", "-1"], "--seed -1: a seed is a whole number from 0 to 4294967295."),
     ],
@@ -166,6 +171,41 @@ def test_damaged_files_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert said.startswith(f"solverlayers: {folder / name} cannot be read (Expecting property name")
         assert said.endswith("). Remove it, or the folder that it is in.\n")
         (folder / name).unlink()
+    for content in ("{}", "[]"):  # whole, and not what it should be
+        running.Run.make("sorting", settings=TINY).save(folder)
+        for name, lacking in (("result.json", "task, metrics, history"), ("run.json", "task, rule, projection")):
+            (folder / name).write_text(content)
+            assert main(resume) == 2
+            assert capsys.readouterr().err.startswith(f"solverlayers: {folder / name} has no {lacking}")
+            (folder / name).unlink()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=str)
+def test_a_run_that_is_told_to_end_says_how_it_goes_on(
+    number: signal.Signals, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(Task, "on_train_epoch_end", lambda _: os.kill(os.getpid(), number))
+    words = ["sorting", *options(*TINY), "--no-progress", "--out", str(tmp_path / "out")]
+    for command, advice in ((["run"], "with --resume goes on"), (["compare", "--rules", "dab"], "goes on")):
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning switches it off when it comes
+        assert main([*command, *words]) == 130
+        signal.signal(signal.SIGINT, before)
+        assert capsys.readouterr().err == f"\nstopped; the same command {advice} from the last epoch.\n"
+
+
+def test_rules_that_would_share_a_folder_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["compare", "sorting", *options(*TINY), "--out", str(tmp_path / "out")]
+    for rules in ("lpgd(1), lpgd(-1)", "identity, Identity()"):
+        first, second = rules.split(", ")
+        assert main([*words, "--rules", rules]) == 2
+        assert capsys.readouterr().err.startswith(f"solverlayers: {first!r} and {second!r} would share the folder ")
+
+
+def test_a_run_of_another_task_is_not_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    running.Run.make("sorting", settings=TINY).save(tmp_path)
+    assert main(["run", "autoencoder", "--out", str(tmp_path), "--resume"]) == 2
+    assert capsys.readouterr().err == f"solverlayers: {tmp_path} holds a run of the task 'sorting', not of 'autoencoder'.\n"
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -82,6 +82,8 @@ def test_report_fills_a_page_and_keeps_the_papers_figures(runs, tmp_path):
 
 
 def test_report_refuses_what_it_cannot_fill(runs, tmp_path, capsys):
+    with pytest.raises(SpecError, match="the page has no block"):
+        tables.fill("<!-- results sorting -->\nno end", tables.collect([runs]))
     with pytest.raises(SpecError, match="there are no results of 'polynomial', whose table is to be filled"):
         tables.fill("<!-- results polynomial -->\n<!-- end -->", tables.collect([runs]))
     empty = tmp_path / "empty"

@@ -240,7 +240,12 @@ def test_a_solution_of_another_shape():
 @pytest.mark.parametrize(
     ("answer", "error", "message"),
     [
-        (lambda *scores: scores[0], ValueError, "1 tensors for 2 score tensors; there is a solution for each."),
+        (
+            lambda *scores: scores[0],
+            ValueError,
+            "1 tensors for 2 score tensors; there is a solution for each. "
+            "Score tensors are given in their order, without keyword.",
+        ),
         (lambda *scores: (scores[0], scores[1].numpy()), TypeError, "a ndarray; expected a tensor."),
     ],
 )

@@ -331,7 +331,7 @@ def test_instance_data_are_real_and_dense(mask, problem):
 def test_instance_data_that_are_left_out_are_named():
     x = torch.rand(2, 3, 3)
     for call in (GraphMatching(), SolverLayer(GraphMatching(), Identity())):
-        with pytest.raises(TypeError, match="GraphMatching: there is no `edge_index1` and no `edge_index2`; give"):
+        with pytest.raises(TypeError, match="GraphMatching: there is no `edge_index1` and no `edge_index2`; give score"):
             call(x, x)
 
 
@@ -344,3 +344,33 @@ def test_instance_data_that_nobody_knows_are_named(rule):
                 call(x, masks=x > 0)
     with pytest.raises(TypeError, match=r"DTW: there is no instance data `k`. It takes `mask`."):
         DTW()(x, k=torch.ones(2))
+
+
+def test_a_score_tensor_that_is_lacking_is_not_asked_for_by_keyword():
+    unary, transitions = torch.rand(2, 4, 3), torch.rand(2, 3, 3)
+    for call in (Viterbi(), SolverLayer(Viterbi(), Identity())):
+        with pytest.raises(TypeError, match="Viterbi: there is no `transitions`; give score tensors in their order, instance"):
+            call(unary)
+        with pytest.raises(ValueError, match=r"2 tensors for 1 score tensors; .* in their order, without keyword"):
+            call(unary, transitions=transitions)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [lambda: Blackbox("auto"), lambda: IMLE("auto", samples=3), lambda: AIMLE(samples=3)],
+    ids=["blackbox", "imle", "aimle"],
+)
+def test_gradients_of_infinite_scores_do_not_change_the_step(rule):
+    torch.manual_seed(0)
+    scores, weights, mask = torch.rand(3, 5), torch.randn(3, 5), torch.tensor([True, True, True, False, True])
+
+    def outcome(scores, **instance):
+        torch.manual_seed(1)
+        x = scores.clone().requires_grad_()
+        y = SolverLayer(TopK(2), rule())(x, **instance)
+        return y, torch.autograd.grad((y * weights).sum(), x)[0]
+
+    expected = outcome(scores, mask=mask.expand(3, 5))
+    assert expected[1].any()
+    for found, right in zip(outcome(scores.masked_fill(~mask, -torch.inf)), expected):
+        assert torch.allclose(found, right)

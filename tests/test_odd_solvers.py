@@ -25,6 +25,7 @@ from solverlayers.solvers import (
     KMedoids,
     Knapsack,
     LabelledSegmentation,
+    LinearOrdering,
     LinearProgram,
     MaxCut,
     MaxFlow,
@@ -40,6 +41,7 @@ from solverlayers.solvers import (
     Round,
     Scheduling,
     SetCover,
+    Sign,
     Sort,
     SpanningTree,
     Threshold,
@@ -181,6 +183,15 @@ def test_engines_take_numbers_of_any_size(scale):
         info = IntegerProgram(A_eq=[[1, 1, 1]], b_eq=[1], engine=engine).solve_with_info(costs)
         assert info.solution.tolist() == [[0, 1, 0]]
         assert info.bound.item() == pytest.approx(scale)
+
+
+def test_whole_costs_are_not_rounded_beside_a_large_one():
+    """CP-SAT takes whole numbers: those of a cost that is there to forbid leave room for the others."""
+    costs = torch.tensor([[2.0, 1e12, -2.0, -4.0], [1.0, 1e-300, 0.0, 0.0]], dtype=torch.float64)
+    info = IntegerProgram(A=-torch.eye(4)[:2].sum(0, keepdim=True), b=[-1], engine=CPSAT()).solve_with_info(costs)
+    assert info.solution[0].tolist() == [1, 0, 1, 1]
+    assert info.solution[1, :2].tolist() == [0, 1]
+    assert info.bound[0] == info.objective[0] == -4
 
 
 # ---- nothing to decide ----
@@ -341,3 +352,14 @@ def test_proofs_refuse_starts_that_are_no_matching():
     start = torch.stack([costs.flatten(1), torch.ones(2, 16)], 1)
     with pytest.raises(InstanceError, match="`warm_start` of instance 0 is no matching"):
         ExactQuadraticAssignment()(costs, flows=costs, distances=costs, warm_start=start)
+
+
+def test_the_diagonal_of_an_ordering_has_no_meaning():
+    x = torch.randn(2, 4, 4)
+    odd = x.diagonal_scatter(torch.tensor([[torch.inf] * 4, [-torch.inf] * 4]), dim1=1, dim2=2)
+    assert torch.equal(LinearOrdering()(odd), LinearOrdering()(x))
+
+
+def test_levels_have_more_digits_than_scores_of_half_precision():
+    x = torch.tensor([[0.3]]).bfloat16()  # 0.30078
+    assert Threshold(at=0.3)(x).item() == Sign(margin=0.3)(x).item() == 1

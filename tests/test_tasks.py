@@ -135,6 +135,7 @@ def test_an_empty_list_of_rules_is_refused() -> None:
         ("fresh=3", "setting fresh=3 is a whole number; expected True or False."),
         ("epochs=-1", "setting epochs=-1; it must be positive."),
         ("lr=0", "setting lr=0; it must be positive."),
+        ("lr=1e999", "setting lr=inf; it must be finite."),
         ("n=-3", "setting n=-3; it must not be negative."),
         ("bits=0", "setting bits=0; it must be positive."),
     ],

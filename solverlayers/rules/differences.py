@@ -50,8 +50,9 @@ def _size(theta: Tensor, norm: float) -> Tensor:
 
 
 def _relative_difference(oracle: Oracle, theta: Tensor, size: Tensor, scheme: Scheme) -> Tensor:
-    """`y(theta)`, with the step `size / |g|`."""
-    return oracle.inside(finite_difference(oracle, theta, size, scheme))  # keeps a gradient in the padding out of the norm
+    """`y(theta)`, with the step `size / |g|`; gradients of the padding, and of infinite scores, stay out of the norm."""
+    y = finite_difference(oracle, theta, size, scheme)
+    return oracle.inside(torch.where(theta.detach().isinf(), y.detach(), y))
 
 
 class Blackbox(_DifferenceRule):
