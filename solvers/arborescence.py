@@ -37,15 +37,14 @@ class RootedSolver(Solver):
 
     def solve_with_info(self, scores: Tensor, **instance: Tensor) -> Solution:
         """The best arborescences, with duals that prove them and are the bound; see Arborescence.  # (B, *E) -> Solution"""
-        with torch.no_grad():
-            self.check(scores, **instance)
-            found = self._grow(scores, proof=True, **instance)
-            assert found.duals is not None
-            assert found.parents is not None
-            objective = inner(scores.double(), found.solution.double(), self.event_dim)
-            proved = torch.ones_like(objective, dtype=torch.bool)
-            duals = {"entry": found.duals, "parent": found.parents}
-            return Solution(found.solution.to(scores.dtype), objective, proved, objective, duals)
+        self.check(scores, **instance)
+        found = self._grow(scores, proof=True, **instance)
+        assert found.duals is not None
+        assert found.parents is not None
+        objective = inner(scores.double(), found.solution.double(), self.event_dim)
+        proved = torch.ones_like(objective, dtype=torch.bool)
+        duals = {"entry": found.duals, "parent": found.parents}
+        return Solution(found.solution.to(scores.dtype), objective, proved, objective, duals)
 
     def _roots(self, root: Tensor | None, scores: Tensor, nodes: int) -> Tensor:
         """The root of each instance, -1 where it is free.  # (B,)"""

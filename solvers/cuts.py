@@ -152,13 +152,12 @@ class MinCut(CutProblem):
 
     def solve_with_info(self, scores: Tensor, **instance: Tensor) -> Solution:
         """The cuts, with the value of the flow as bound, and the flow itself."""
-        with torch.no_grad():
-            self.check(scores, **instance)
-            cuts = self._cuts(scores, **instance)
-            y = cuts.crossing.to(scores.dtype)
-            objective = cuts.capacity.where(cuts.crossing, 0).sum(1)
-            optimal = objective - cuts.value <= PROVED * objective
-            return Solution(y, objective, optimal, cuts.value.minimum(objective), {"flow": cuts.flow})
+        self.check(scores, **instance)
+        cuts = self._cuts(scores, **instance)
+        y = cuts.crossing.to(scores.dtype)
+        objective = cuts.capacity.where(cuts.crossing, 0).sum(1)
+        optimal = objective - cuts.value <= PROVED * objective
+        return Solution(y, objective, optimal, cuts.value.minimum(objective), {"flow": cuts.flow})
 
     def tangent(self, direction: Tensor, mask: Tensor | None = None, **instance: Tensor) -> Tensor:
         """Cuts differ in every edge.  # (*S, B, E) -> (*S, B, E)"""
@@ -197,10 +196,9 @@ class MaxFlow(CutProblem):
 
     def solve_with_info(self, scores: Tensor, **instance: Tensor) -> Solution:
         """The flows, their values, and the cuts that prove them."""
-        with torch.no_grad():
-            self.check(scores, **instance)
-            cuts = self._cuts(scores, **instance)
-            optimal = torch.ones_like(cuts.value, dtype=torch.bool)
-            return Solution(
-                in_type_of(self, cuts.flow, scores), cuts.value, optimal, cuts.value, {"cut": cuts.crossing.to(scores.dtype)}
-            )
+        self.check(scores, **instance)
+        cuts = self._cuts(scores, **instance)
+        optimal = torch.ones_like(cuts.value, dtype=torch.bool)
+        return Solution(
+            in_type_of(self, cuts.flow, scores), cuts.value, optimal, cuts.value, {"cut": cuts.crossing.to(scores.dtype)}
+        )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from solverlayers.solver import Solution
@@ -56,10 +55,9 @@ class MinCostFlow(CostFlow):
 
     def solve_with_info(self, scores: Tensor, **instance: Tensor) -> Solution:
         """The flows, with potentials that prove them."""
-        with torch.no_grad():
-            self.check(scores, **instance)
-            found = self._flows(*self._arguments(scores, **instance))
-            return self._info(scores, in_type_of(self, found.y, scores), found)
+        self.check(scores, **instance)
+        found = self._flows(*self._arguments(scores, **instance))
+        return self._info(scores, in_type_of(self, found.y, scores), found)
 
     def tangent(
         self, direction: Tensor, mask: Tensor | None = None, edge_index: Tensor | None = None, **instance: Tensor

@@ -63,18 +63,17 @@ class EdgeMatching(EdgeSolver):
         info = super().solve_with_info(scores, **instance)
         if library() is None:
             return info
-        with torch.no_grad():
-            mask = instance.get("mask")
-            edges, nodes = self._edges(scores, instance.get("edge_index"), mask)
-            values, smallest = native(self, scores).cpu(), self.sense == "min"
-            proof = kernel.prove(values, edges.cpu(), nodes, self._kind, smallest, None if mask is None else mask.cpu())
-            objective = inner(scores.double(), info.solution.double(), 1)
-            bound, rounding = (part.to(scores.device) for part in proved_bound(proof, self._kind, info.solution.sum(1).cpu()))
-            bound, nodes_dual = (-bound, -proof.nodes) if smallest else (bound, proof.nodes)
-            duals = {"nodes": nodes_dual, "blossoms": proof.blossoms, "members": proof.members}
-            bound = bound.minimum(objective) if smallest else bound.maximum(objective)
-            proved = (objective - bound).abs() <= rounding
-            return certified(info.solution, objective, proved, bound, {k: d.to(scores.device) for k, d in duals.items()})
+        mask = instance.get("mask")
+        edges, nodes = self._edges(scores, instance.get("edge_index"), mask)
+        values, smallest = native(self, scores).cpu(), self.sense == "min"
+        proof = kernel.prove(values, edges.cpu(), nodes, self._kind, smallest, None if mask is None else mask.cpu())
+        objective = inner(scores.double(), info.solution.double(), 1)
+        bound, rounding = (part.to(scores.device) for part in proved_bound(proof, self._kind, info.solution.sum(1).cpu()))
+        bound, nodes_dual = (-bound, -proof.nodes) if smallest else (bound, proof.nodes)
+        duals = {"nodes": nodes_dual, "blossoms": proof.blossoms, "members": proof.members}
+        bound = bound.minimum(objective) if smallest else bound.maximum(objective)
+        proved = (objective - bound).abs() <= rounding
+        return certified(info.solution, objective, proved, bound, {k: d.to(scores.device) for k, d in duals.items()})
 
 
 def proved_bound(proof: Duals, kind: int, size: Tensor) -> tuple[Tensor, Tensor]:

@@ -60,13 +60,12 @@ class ShortestPath(Solver):
         `duals["potential"]` are the distances from the source, none greater than the target's. The difference along an edge (or
         into a cell) is never more than its cost, so no path can be shorter than the target's potential.
         """
-        with torch.no_grad():
-            self.check(scores, **instance)
-            paths = self._paths(scores, True, Reading.COSTS, **instance)
-            assert paths.distances is not None
-            optimal = torch.ones(len(scores), dtype=torch.bool, device=scores.device)
-            length = paths.distances.flatten(1).amax(1)  # the target's distance, since none is greater
-            return Solution(paths.solution, length, optimal, length, {"potential": paths.distances})
+        self.check(scores, **instance)
+        paths = self._paths(scores, True, Reading.COSTS, **instance)
+        assert paths.distances is not None
+        optimal = torch.ones(len(scores), dtype=torch.bool, device=scores.device)
+        length = paths.distances.flatten(1).amax(1)  # the target's distance, since none is greater
+        return Solution(paths.solution, length, optimal, length, {"potential": paths.distances})
 
     @abstractmethod
     def _paths(self, scores: Tensor, distances: bool, reading: Reading, **instance: Tensor) -> Paths:

@@ -100,16 +100,15 @@ class ProgramSolver(Solver):
 
     def solve_with_info(self, scores: Tensor, **instance: Tensor) -> Solution:
         """The best solutions, or those found in time, with the bounds that the engine proves.  # (B, *E) -> Solution"""
-        with torch.no_grad():
-            self.check(scores, **instance)
-            found = self._search(scores, instance)
-            self._refuse(found, scores)
-            objective = inner(scores.double(), found.y.double(), self.event_dim)
-            sign = 1 if self.sense == "min" else -1
-            bound = torch.tensor([sign * answer.bound for answer in found.answers], dtype=torch.float64, device=scores.device)
-            bound = bound.minimum(objective) if sign > 0 else bound.maximum(objective)
-            optimal = torch.tensor([answer.status == Status.OPTIMAL for answer in found.answers], device=scores.device)
-            return Solution(found.y, objective, optimal.bool(), bound, self._duals(found.answers, scores, instance))
+        self.check(scores, **instance)
+        found = self._search(scores, instance)
+        self._refuse(found, scores)
+        objective = inner(scores.double(), found.y.double(), self.event_dim)
+        sign = 1 if self.sense == "min" else -1
+        bound = torch.tensor([sign * answer.bound for answer in found.answers], dtype=torch.float64, device=scores.device)
+        bound = bound.minimum(objective) if sign > 0 else bound.maximum(objective)
+        optimal = torch.tensor([answer.status == Status.OPTIMAL for answer in found.answers], device=scores.device)
+        return Solution(found.y, objective, optimal.bool(), bound, self._duals(found.answers, scores, instance))
 
     def _duals(self, answers: list[Answer], scores: Tensor, instance: dict[str, Tensor]) -> dict[str, Tensor]:
         return {}

@@ -85,14 +85,13 @@ class RoutingProblem(Solver):
 
     def solve_with_info(self, scores: Tensor, **instance: Tensor) -> Solution:
         """The routes, with the bound that is proved.  # (B, n, n) -> Solution"""
-        with torch.no_grad():
-            self.check(scores, **instance)
-            y, bound = self._solved(scores, True, **instance)
-            objective = inner(scores.double(), y.double(), 2)
-            assert bound is not None
-            bound = bound.minimum(objective)
-            proved = torch.ones_like(bound, dtype=torch.bool) if self.exact else objective - bound <= 1e-9 * objective.abs()
-            return Solution(y, objective, proved, bound)
+        self.check(scores, **instance)
+        y, bound = self._solved(scores, True, **instance)
+        objective = inner(scores.double(), y.double(), 2)
+        assert bound is not None
+        bound = bound.minimum(objective)
+        proved = torch.ones_like(bound, dtype=torch.bool) if self.exact else objective - bound <= 1e-9 * objective.abs()
+        return Solution(y, objective, proved, bound)
 
     def tangent(self, direction: Tensor, mask: Tensor | None = None, **instance: Tensor) -> Tensor:
         """The part in which a vehicle enters and leaves each customer as often as before.  # (*S, B, n, n)"""

@@ -50,19 +50,18 @@ class TourProblem(Solver):
 
     def solve_with_info(self, scores: Tensor, mask: Tensor | None = None) -> Solution:
         """The trips, with the bound that the algorithm proves; one that a time limit cut short is returned, too."""
-        with torch.no_grad():
-            self.check(scores, **({} if mask is None else {"mask": mask}))
-            tours = self._all_tours(scores, mask, bounds=True)
-            y = self._marked(tours.order, scores)
-            stopped = torch.zeros(len(y), dtype=torch.bool, device=y.device)
-            if tours.status is not None:
-                stopped = tours.status == STOPPED
-                if (~stopped & (tours.status != SOLVED)).any():
-                    self._fail(torch.where(stopped, SOLVED, tours.status), y)
-            objective = inner(scores.double(), y.double(), 2)
-            bound = objective if tours.bound is None else tours.bound.minimum(objective)
-            proved = ~stopped if self.exact else objective - bound <= 1e-9 * objective.abs()
-            return Solution(y, objective, proved, bound)
+        self.check(scores, **({} if mask is None else {"mask": mask}))
+        tours = self._all_tours(scores, mask, bounds=True)
+        y = self._marked(tours.order, scores)
+        stopped = torch.zeros(len(y), dtype=torch.bool, device=y.device)
+        if tours.status is not None:
+            stopped = tours.status == STOPPED
+            if (~stopped & (tours.status != SOLVED)).any():
+                self._fail(torch.where(stopped, SOLVED, tours.status), y)
+        objective = inner(scores.double(), y.double(), 2)
+        bound = objective if tours.bound is None else tours.bound.minimum(objective)
+        proved = ~stopped if self.exact else objective - bound <= 1e-9 * objective.abs()
+        return Solution(y, objective, proved, bound)
 
     def tangent(self, direction: Tensor, mask: Tensor | None = None, **instance: Tensor) -> Tensor:
         """The part that has zero row and column sums over the allowed steps (and is symmetric).  # (*S, B, n, n)"""

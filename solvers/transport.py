@@ -58,12 +58,11 @@ class Transport(CostFlow):
 
     def solve_with_info(self, scores: Tensor, **instance: Tensor) -> Solution:
         """The transport plans, with potentials that prove them."""
-        with torch.no_grad():
-            self.check(scores, **instance)
-            found = self._flows(*self._arguments(scores, **instance))
-            y = in_type_of(self, found.y, scores).reshape(scores.shape)
-            info = self._info(scores.flatten(1), y.flatten(1), found)
-            return Solution(y, info.objective, info.optimal, info.bound, info.duals)
+        self.check(scores, **instance)
+        found = self._flows(*self._arguments(scores, **instance))
+        y = in_type_of(self, found.y, scores).reshape(scores.shape)
+        info = self._info(scores.flatten(1), y.flatten(1), found)
+        return Solution(y, info.objective, info.optimal, info.bound, info.duals)
 
     def tangent(self, direction: Tensor, mask: Tensor | None = None, **instance: Tensor) -> Tensor:
         """The part of `direction` whose rows and columns sum to zero.  # (*S, B, n, m) -> (*S, B, n, m)"""
